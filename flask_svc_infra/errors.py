@@ -1,0 +1,109 @@
+"""The exceptions this package raises.
+
+    SvcInfraError
+    ├── ConfigurationError (ValueError)      a setting or argument that cannot work
+    ├── MissingDriverError (ImportError)     a check needs a driver that is not installed
+    ├── CircuitBreakerError                  a call was refused because its circuit does not let it pass
+    ├── BulkheadFullError                    a call was refused because its bulkhead is full
+    └── RetryExhaustedError                  every attempt failed
+
+Messages read subject, state, consequence, cure. The same facts are attributes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .resilience.machine import CircuitState
+
+__all__ = [
+    "BulkheadFullError",
+    "CircuitBreakerError",
+    "ConfigurationError",
+    "MissingDriverError",
+    "RetryExhaustedError",
+    "SvcInfraError",
+]
+
+
+class SvcInfraError(Exception):
+    """The root of every exception this package raises on purpose."""
+
+
+class ConfigurationError(SvcInfraError, ValueError):
+    """A setting or an argument that cannot work was refused before anything was changed."""
+
+
+class MissingDriverError(SvcInfraError, ImportError):
+    """A check was asked for whose driver is not installed.
+
+    Attributes:
+        module: the module that could not be imported.
+        extra: the extra of this package that brings it, as in ``pip install flask-svc-infra[extra]``.
+    """
+
+    def __init__(self, subject: str, *, module: str, extra: str) -> None:
+        super().__init__(
+            f"{subject} needs the module '{module}', which is not installed; the check cannot be made. "
+            f"Run: pip install 'flask-svc-infra[{extra}]'",
+            name=module,
+        )
+        self.module = module
+        self.extra = extra
+
+
+class CircuitBreakerError(SvcInfraError):
+    """A call was refused: its circuit is open, or half-open with all its trials in flight.
+
+    Attributes:
+        name: the breaker's name.
+        state: its state when the call was refused.
+        remaining_timeout: seconds until a trial is let through; None when that is not known (forced open, or
+            refused by the trial limit).
+    """
+
+    def __init__(self, name: str, *, state: CircuitState, remaining_timeout: float | None = None) -> None:
+        self.name = name
+        self.state = state
+        self.remaining_timeout = remaining_timeout
+        super().__init__(name, state, remaining_timeout)
+
+    def __str__(self) -> str:
+        text = f"circuit '{self.name}' is {self.state.value}"
+        if self.remaining_timeout is not None:
+            text += f"; retry after {self.remaining_timeout:.1f}s"
+        return text
+
+
+class BulkheadFullError(SvcInfraError):
+    """A call was refused: as many calls as the bulkhead allows are already in flight.
+
+    Attributes:
+        name: the bulkhead's name.
+        max_concurrent: how many calls it lets run at once.
+    """
+
+    def __init__(self, name: str, *, max_concurrent: int) -> None:
+        super().__init__(
+            f"bulkhead '{name}' is full; {max_concurrent} calls are in flight and this one was refused"
+        )
+        self.name = name
+        self.max_concurrent = max_concurrent
+
+
+class RetryExhaustedError(SvcInfraError):
+    """Every attempt failed; the last failure is the cause.
+
+    Attributes:
+        attempts: how many attempts were made.
+        last_exception: what the last one raised.
+    """
+
+    def __init__(self, message: str, *, attempts: int, last_exception: Exception | None = None) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.last_exception = last_exception
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(attempts={self.attempts})"
