@@ -1,7 +1,7 @@
 """What happened, as frozen records, and the signals they are published on.
 
-A record is published after the fact, outside every lock. A listener is called in the thread in which it
-happened and with the record alone; what it raises is logged and goes no further.
+A record is published after the fact, outside every lock. A listener is called in the thread in
+which it happened, as ``listener(sender, event=record)``; what it raises is logged and goes no further.
 
 Times are wall-clock seconds since the epoch: they are for people and journals. Nothing is decided by them.
 """
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .resilience.machine import CircuitState
 
 __all__ = [
+    "CheckFinished",
     "HealthChanged",
     "MaintenanceChanged",
     "Transition",
+    "check_finished",
     "circuit_transition",
     "health_changed",
     "maintenance_changed",
@@ -34,13 +36,14 @@ _logger = logging.getLogger("flask_svc_infra.events")
 _signals = Namespace()
 
 circuit_transition: NamedSignal = _signals.signal("circuit-transition")
+check_finished: NamedSignal = _signals.signal("check-finished")
 health_changed: NamedSignal = _signals.signal("health-changed")
 maintenance_changed: NamedSignal = _signals.signal("maintenance-changed")
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of a circuit's state.
+    """One change of a circuit's state. The sender is the breaker.
 
     Attributes:
         name: the breaker's name.
@@ -60,8 +63,29 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckFinished:
+    """One run of a check came to its end, or to its deadline. The sender is the registry.
+
+    Attributes:
+        name: the check's registered name.
+        status: what the run said.
+        critical: whether the check is critical.
+        duration: how long the run took, in seconds; up to the deadline when it passed that.
+        timed_out: whether the deadline passed first; the run itself may still be going on.
+        at: when, in seconds since the epoch.
+    """
+
+    name: str
+    status: HealthStatus
+    critical: bool
+    duration: float
+    timed_out: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class HealthChanged:
-    """One change of a check's status.
+    """One change of a check's status. The sender is the registry.
 
     Attributes:
         name: the check's registered name.
@@ -80,7 +104,7 @@ class HealthChanged:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceChanged:
-    """Maintenance was switched on, changed or switched off.
+    """Maintenance was switched on, changed or switched off. The sender is the app's maintenance.
 
     Attributes:
         mode: ``off``, ``read-only`` or ``full``.
@@ -95,14 +119,17 @@ class MaintenanceChanged:
     at: float
 
 
-def publish(signal: NamedSignal, record: object) -> None:
-    """Send *record* to every listener of *signal*, each of them whatever another raises.
+def publish(signal: NamedSignal, sender: object, event: object) -> None:
+    """Tell every listener of *signal* about *event*, each of them whatever another raises.
 
-    What a listener raises is logged. Thread-safe. Never called with a lock held.
+    A listener is called as blinker's are: ``listener(sender, event=event)``. What it raises is logged.
+    Thread-safe. Never called with a lock held.
     """
-    for receiver in signal.receivers_for(None):
+    if not signal.receivers:
+        return
+    for listener in signal.receivers_for(sender):
         try:
-            receiver(record)
+            listener(sender, event=event)
         except Exception:
             _logger.exception(
                 "a listener of '%s' raised; the event stands and the others were told", signal.name

@@ -10,10 +10,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from .config import Settings
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["RULE_KEY", "Answer", "Entry", "Hold", "Mounts", "Probe", "entry_of", "mounts_of", "under"]
+__all__ = [
+    "RULE_KEY",
+    "Answer",
+    "Entry",
+    "Hold",
+    "Mounts",
+    "Probe",
+    "entry_of",
+    "mounts_of",
+    "settings_of",
+    "under",
+]
 
 EXTENSION_KEY = "svc_infra"
 RULE_KEY = "flask_svc_infra.rule"
@@ -73,6 +86,7 @@ class Mounts:
     parts: dict[str, Any] = field(default_factory=dict)
     """What each room keeps for this app, under the room's own name (``health.registry``, ``obs.http``)."""
     entry: Entry | None = None
+    settings: Settings | None = None
     _taken: dict[str, str] = field(default_factory=dict)
 
     def claim(self, what: str, cure: str) -> None:
@@ -165,6 +179,18 @@ def entry_of(app: Any) -> Entry:
         mounts.entry = Entry(app.wsgi_app)
         app.wsgi_app = mounts.entry
     return mounts.entry
+
+
+def settings_of(app: Any) -> Settings:
+    """Return the app's settings, read from ``app.config`` at the first call and kept from then on.
+
+    Raises:
+        ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed.
+    """
+    mounts = mounts_of(app)
+    if mounts.settings is None:
+        mounts.settings = Settings.from_config(app.config)
+    return mounts.settings
 
 
 def under(path: str, prefix: str) -> bool:
