@@ -1,0 +1,132 @@
+"""The extension: wires the parts to an app. It holds no logic and keeps no app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .health import HealthRegistry, add_health_routes
+from .mounts import mounts_of, settings_of
+from .obs import add_observability
+from .ops import add_circuit_error_handler, add_circuit_gate, add_maintenance_mode, add_probes
+from .resilience import Breakers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from flask import Flask
+
+    from .resilience import CircuitBreaker
+
+__all__ = ["SvcInfra"]
+
+
+class SvcInfra:
+    """Probes, health checks, maintenance mode, circuit gate and metrics for a Flask app, in one object.
+
+    One object may serve several apps, and keeps none of them: health checks and breakers belong to the object
+    and are shared, what is mounted belongs to each app. Every part has working defaults and needs no
+    configuration; ``app.config`` may say where a deployment differs, see
+    :class:`~flask_svc_infra.config.Settings`.
+
+    Args:
+        app: the app to wire at once; None for the factory pattern, with ``init_app`` later.
+        route_classifier: called with ``(URL rule, method)``, gives the class that is appended to every path
+            label as ``rule|class``.
+        db_engines: SQLAlchemy engines whose pools are measured.
+        probes: whether to mount the plain probes under ``/_ops``.
+        health_routes: whether to mount the dependency-aware probes under ``/_health``.
+        maintenance_mode: whether to install the maintenance gate.
+        circuit_gate: whether to install the gate that ``CIRCUIT_OPEN=1`` shuts.
+        metrics: whether to measure requests and expose ``/metrics``.
+
+    Attributes:
+        health: the registry of health checks.
+        breakers: the registry of circuit breakers.
+
+    Example:
+        >>> infra = SvcInfra()
+        >>> payments = infra.breaker("payments", failure_threshold=5)
+        >>> def create_app():
+        ...     app = Flask(__name__)
+        ...     infra.init_app(app)
+        ...     return app
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        route_classifier: Callable[[str, str], str] | None = None,
+        db_engines: Iterable[Any] | None = None,
+        probes: bool = True,
+        health_routes: bool = True,
+        maintenance_mode: bool = True,
+        circuit_gate: bool = True,
+        metrics: bool = True,
+    ) -> None:
+        self.health = HealthRegistry()
+        self.breakers = Breakers()
+        self._route_classifier = route_classifier
+        self._db_engines = None if db_engines is None else tuple(db_engines)
+        self._wanted = {
+            "probes": probes,
+            "health_routes": health_routes,
+            "maintenance_mode": maintenance_mode,
+            "circuit_gate": circuit_gate,
+            "metrics": metrics,
+        }
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Wire every part that is switched on to *app*.
+
+        Call it after ``app.config`` is filled and before the first request.
+
+        Raises:
+            ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed; nothing was mounted.
+            RuntimeError: a SvcInfra has been wired to this app before, or a part of it was mounted by hand at
+                the same place; the message says which, and the cure.
+        """
+        settings = settings_of(app)  # refuses bad settings before anything is mounted
+        mounts_of(app).claim(
+            "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
+        )
+        if self._wanted["metrics"]:
+            add_observability(
+                app,
+                db_engines=self._db_engines,
+                metrics_path=settings.metrics_path,
+                route_classifier=self._route_classifier,
+            )
+        if self._wanted["probes"]:
+            add_probes(app, prefix=settings.ops_prefix)
+        if self._wanted["health_routes"]:
+            add_health_routes(
+                app,
+                self.health,
+                prefix=settings.health_prefix,
+                detailed_on_failure=settings.detailed_on_failure,
+            )
+        if self._wanted["maintenance_mode"]:
+            add_maintenance_mode(
+                app,
+                env_var=settings.maintenance_env_var,
+                exempt_prefixes=settings.maintenance_exempt_prefixes,
+            )
+        if self._wanted["circuit_gate"]:
+            add_circuit_gate(app)
+        add_circuit_error_handler(app)
+
+    def breaker(self, name: str, **options: Any) -> CircuitBreaker:
+        """Return the breaker called *name*, made at the first call.
+
+        Args:
+            name: unique among this object's breakers.
+            **options: as :class:`~flask_svc_infra.resilience.CircuitBreaker` takes them.
+
+        Raises:
+            ConfigurationError: *name* exists with other options (the message shows both), or an option
+                cannot work.
+        """
+        return self.breakers.get(name, **options)
