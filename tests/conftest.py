@@ -1,8 +1,8 @@
-"""Fixtures: real servers. One set for each xdist worker; what cannot be started fails the tests, never skips them.
+"""Fixtures: real servers, one set for each xdist worker.
 
-``postgres`` and ``valkey`` are this worker's servers: stop, kill or restart them freely, they are healed after
-every test (and Valkey is emptied before it). A test that needs a second one, or one nobody else has touched, takes
-``private_postgres`` or ``private_valkey``.
+What cannot be started fails the tests, never skips them. ``postgres`` and ``valkey`` are this worker's servers:
+stop, kill or restart them freely, they are healed after every test (and Valkey is emptied before it). A test
+that needs a second one, or one nobody else has touched, takes ``private_postgres`` or ``private_valkey``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
-    """A PostgreSQL: ``.url``, ``.stop()`` (SIGSTOP), ``.cont()``, ``.kill()``, ``.restart()``, ``.proxy()``."""
+    """PostgreSQL: ``.url``; ``.stop()`` (SIGSTOP), ``.cont()``, ``.kill()``, ``.restart()``; ``.proxy()``."""
     yield postgres_server
     postgres_server.heal()
 
@@ -56,7 +56,7 @@ def valkey_server() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
-    """An empty Valkey: ``.url``, ``.stop()``, ``.cont()``, ``.kill()``, ``.restart()``, ``.proxy()``, ``.command()``."""
+    """An empty Valkey: as ``postgres``, and ``.command("SCRIPT FLUSH")``."""
     valkey_server.command("FLUSHALL")
     yield valkey_server
     valkey_server.heal()
@@ -72,7 +72,7 @@ def private_valkey() -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def web() -> Iterator[WebServer]:
-    """An HTTP server whose ``status``, ``body``, ``headers``, ``delay`` and ``drip`` can be set at any time."""
+    """An HTTP server whose ``status``, ``body``, ``headers``, ``delay``, ``drip`` can be set at any time."""
     with WebServer() as server:
         yield server
 
@@ -102,10 +102,10 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
     """Run apps under gunicorn; every one is killed after the test.
 
     ``gunicorn(app="module:app", workers=3, worker_class="gthread", threads=4, preload=False, env={…},
-    conf="python:flask_svc_infra.gunicorn")``. ``source=`` takes a module's text instead of ``app`` (it must define
-    ``app``); ``conf_source=`` a conf file's text instead of ``conf``; ``arguments=`` further command line arguments.
-    Modules under ``tests/`` can be named in ``app``. Returns once the port is open and the workers are forked; the
-    app may still be importing: ``.wait_ready(path)`` waits for that.
+    conf="python:flask_svc_infra.gunicorn")``. Instead of ``app``, ``source=`` takes the text of a module that
+    defines ``app``; instead of ``conf``, ``conf_source=`` takes a conf file's text; ``arguments=`` adds to the
+    command line. Modules under ``tests/`` can be named in ``app``. Returns once the port is open and the
+    workers are forked; the app may still be importing: ``.wait_ready(path)`` waits for that.
     """
     made: list[Gunicorn] = []
     numbers = count(1)
@@ -134,7 +134,8 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
 def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
     """Run a Prometheus: ``prometheus(targets=["127.0.0.1:8123"], rules=[path], alertmanager=am.address)``.
 
-    A target takes some six seconds to appear: mark the test ``slow``. ``support.prometheus.promtool`` needs none.
+    A target takes some six seconds to appear: mark the test ``slow``. ``support.prometheus.promtool`` needs
+    no server.
     """
     made: list[Prometheus] = []
 

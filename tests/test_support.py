@@ -14,7 +14,6 @@ import psycopg2
 import pytest
 import redis
 from support.processes import alive, eventually
-from support.proxy import FaultProxy
 from support.web import request
 
 TESTS = Path(__file__).parent
@@ -91,8 +90,8 @@ def test_proxy_passes_what_it_is_not_told_to_break(web, fault_proxy):
     assert request(proxy.url).text == "ok"
 
 
-def test_proxy_delays_hangs_resets_halves_refuses_and_heals(web, fault_proxy, clock):
-    proxy: FaultProxy = fault_proxy("127.0.0.1", web.port, url=web.url)
+def test_proxy_delays_hangs_resets_halves_refuses_and_heals(web, fault_proxy):
+    proxy = fault_proxy("127.0.0.1", web.port, url=web.url)
     proxy.delay(30)
     with pytest.raises(TimeoutError):
         request(proxy.url, timeout=0.1)

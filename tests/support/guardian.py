@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat(pid: int) -> list[str] | None:
     """Return the fields of ``/proc/pid/stat`` after the command's name: state, parent, group, session, …"""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -22,10 +22,17 @@ def _stat(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()
 
 
+def processes() -> dict[int, list[str]]:
+    """Return :func:`stat` of every process that lives; a zombie does not."""
+    rows = {
+        int(entry.name): stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()
+    }
+    return {number: fields for number, fields in rows.items() if fields and fields[0] not in "ZX"}
+
+
 def tree(pid: int) -> list[int]:
     """Return *pid*'s living descendants and the members of its process group, *pid* itself first."""
-    rows = {int(name): _stat(int(name)) for name in os.listdir("/proc") if name.isdigit()}
-    living = {number: fields for number, fields in rows.items() if fields and fields[0] not in "ZX"}
+    living = processes()
     found = [pid] if pid in living else []
     found += [number for number, fields in living.items() if int(fields[2]) == pid and number != pid]
     seen = {pid, *found}

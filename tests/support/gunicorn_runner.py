@@ -99,7 +99,7 @@ class Gunicorn:
         return self.request(path, headers=headers, timeout=timeout)
 
     def wait_ready(self, path: str = "/", *, status: int = 200, timeout: float = 20.0) -> Reply:
-        """GET *path* until it answers *status*; workers may still be importing the app when the port opens."""
+        """GET *path* until it answers *status*: the port opens before the workers have imported the app."""
 
         def ready() -> Reply | None:
             if self._process.poll() is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -34,7 +35,10 @@ def _means() -> _Means:
     if os.geteuid() != 0:
         return _Means(install / "bin", (), None)
     unshare = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
-    if shutil.which("unshare") and subprocess.run([*unshare, "true"], capture_output=True).returncode == 0:
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0
+    ):
         return _Means(install / "bin", unshare, None)
     # No user namespaces here (a container): a copy that the user `nobody` can reach. The libraries are found
     # by a relative path, so both folders move together.
@@ -130,7 +134,9 @@ class PostgresServer:
         """Kill the server and delete its data."""
         while self._proxies:
             self._proxies.pop().close()
-        self.kill()
+        if self._process is not None:
+            finish(self._process, signum=signal.SIGQUIT)  # at once, but the server buries its own children
+            self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _initialise(self) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ STANDARD_PORTS = frozenset({5432, 6379, 8000, 8080, 9090, 9093, 9100})
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that is free now, outside the range the kernel takes client ports from."""
+    """Return a free TCP port of the loopback, outside the range the kernel takes client ports from."""
     choose = random.SystemRandom()
     while True:
         port = choose.randrange(15_000, 32_000)
@@ -135,16 +135,14 @@ def spawn(
 
 
 def finish(process: subprocess.Popen[bytes], *, signum: int = signal.SIGKILL, timeout: float = 10.0) -> int:
-    """End *process* and everything under it: *signum* first, SIGKILL for whatever is left; return its exit code."""
+    """End *process* and all under it: *signum* first, SIGKILL for what is left; return its exit code."""
     guardian.signal_tree(process.pid, signal.SIGCONT)
     if signum == signal.SIGKILL:
         guardian.signal_tree(process.pid, signal.SIGKILL)
     elif process.poll() is None:
         process.send_signal(signum)
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        pass
     guardian.signal_tree(process.pid, signal.SIGKILL)
     code = process.wait()
     _guard.tell(f"-{process.pid}")
@@ -163,13 +161,12 @@ def thaw(process: subprocess.Popen[bytes]) -> None:
 
 def children(pid: int) -> list[int]:
     """Return the living direct children of *pid*, oldest first."""
-    rows = ((int(name), guardian._stat(int(name))) for name in os.listdir("/proc") if name.isdigit())
-    return sorted(number for number, row in rows if row and row[0] not in "ZX" and int(row[1]) == pid)
+    return sorted(number for number, row in guardian.processes().items() if int(row[1]) == pid)
 
 
 def alive(pid: int) -> bool:
     """Tell whether *pid* runs (a zombie does not)."""
-    row = guardian._stat(pid)
+    row = guardian.stat(pid)
     return row is not None and row[0] not in "ZX"
 
 

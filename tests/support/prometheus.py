@@ -20,10 +20,11 @@ _SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "debian_binaries.py"
 
 @cache
 def binary(name: str) -> Path:
-    """Return the path of ``prometheus``, ``promtool``, ``prometheus-alertmanager`` or ``amtool``; brought if missing."""
+    """Return the path of ``prometheus``, ``promtool``, ``prometheus-alertmanager`` or ``amtool``."""
     if found := shutil.which(name):
         return Path(found)
-    run = subprocess.run([sys.executable, str(_SCRIPT), name], capture_output=True, text=True, timeout=300)
+    argv = [sys.executable, str(_SCRIPT), name]
+    run = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     if run.returncode != 0:
         raise AssertionError(f"{name} is not installed and could not be brought:\n{run.stderr}")
     return Path(run.stdout.strip())
@@ -32,7 +33,7 @@ def binary(name: str) -> Path:
 def promtool(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run promtool; its output is text, its exit code is for the caller to judge."""
     argv = [str(binary("promtool")), *(str(argument) for argument in arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=cwd)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, cwd=cwd, check=False)
 
 
 class Prometheus:
@@ -99,7 +100,7 @@ class Prometheus:
         new.rename(self._targets)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the instant vector of *expression*: a list of ``{"metric": labels, "value": [time, text]}``."""
+        """Return the instant vector of *expression*: ``{"metric": labels, "value": [time, text]}`` each."""
         result: list[dict[str, Any]] = self._api("query", query=expression)["result"]
         return result
 

@@ -19,7 +19,7 @@ _RST = struct.pack("ii", 1, 0)
 
 @dataclass(eq=False)
 class _Link:
-    """One connection through the proxy: both its sockets, closed by the thread that serves it and no other."""
+    """One connection through the proxy; only the thread that serves it closes its two sockets."""
 
     client: socket.socket
     server: socket.socket

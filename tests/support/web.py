@@ -37,7 +37,7 @@ def request(
     headers: Mapping[str, str] | None = None,
     timeout: float = 10.0,
 ) -> Reply:
-    """Send one request over a connection of its own; header names in the reply are as sent, any case matches."""
+    """Send one request over a connection of its own; the reply's header names match in any case."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
     try:
@@ -148,9 +148,9 @@ def _handler(web: WebServer) -> type[BaseHTTPRequestHandler]:
                 self.wfile.flush()
                 web.wait(web.drip)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
-
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_: Any) -> None:
             """Keep the test's output clean."""
 
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+        setattr(Handler, f"do_{method}", Handler._answer)
     return Handler
