@@ -1,6 +1,6 @@
 """Fixtures: real servers, one set for each xdist worker.
 
-What cannot be started fails the tests, never skips them. ``postgres`` and ``valkey`` are this worker's servers:
+What cannot be started fails the tests, never skips them. ``postgres`` and ``valkey`` are a worker's servers:
 stop, kill or restart them freely, they are healed after every test (and Valkey is emptied before it). A test
 that needs a second one, or one nobody else has touched, takes ``private_postgres`` or ``private_valkey``.
 """
@@ -103,8 +103,8 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
 
     ``gunicorn(app="module:app", workers=3, worker_class="gthread", threads=4, preload=False, env={…},
     conf="python:flask_svc_infra.gunicorn")``. Instead of ``app``, ``source=`` takes the text of a module that
-    defines ``app``; instead of ``conf``, ``conf_source=`` takes a conf file's text; ``arguments=`` adds to the
-    command line. Modules under ``tests/`` can be named in ``app``. Returns once the port is open and the
+    defines ``app``; instead of ``conf``, ``conf_source=`` takes a conf file's text; ``arguments=`` adds to
+    the command line. Modules under ``tests/`` can be named in ``app``. Returns once the port is open and the
     workers are forked; the app may still be importing: ``.wait_ready(path)`` waits for that.
     """
     made: list[Gunicorn] = []
