@@ -3,8 +3,8 @@
     python3 scripts/environment.py test     .venv-test: the built wheel (not the checkout) with its test extra
     python3 scripts/environment.py lint     .venv-lint: the checkout with what `make lint` runs
 
-uv does the installing (seconds where pip takes most of a minute); pip brings uv once, into ``.cache/uv-venv``. An
-environment is brought up to date on every call and made anew when its Python has gone.
+uv does the installing (seconds where pip takes most of a minute); pip brings uv once, into
+``.cache/uv-venv``. An environment is brought up to date on every call and made anew when its Python has gone.
 """
 
 from __future__ import annotations
