@@ -5,7 +5,7 @@
 #   make quick   the tests that take less than five seconds each
 #   make lint    ruff, mypy, pyright, import-linter
 #   make docs    every Python block and every link of the documentation
-#   make bench   the benchmarks (minutes)
+#   make bench   the benchmarks (minutes); one of them: make bench BENCH=benchmarks/breaker.py
 #   make clean   remove what the targets above made
 
 PYTHON ?= python3
@@ -27,8 +27,9 @@ quick: environment binaries
 docs: environment
 	@$(PYTEST) tests/docs $(ARGS)
 
-bench: environment
-	@exec $(BIN)/python benchmarks $(ARGS)
+bench:
+	@$(PYTHON) scripts/environment.py bench
+	@set -e; for one in $(or $(BENCH),benchmarks/[a-z]*.py); do .venv-bench/bin/python $$one $(ARGS); done
 
 lint:
 	@$(PYTHON) scripts/environment.py lint
@@ -45,4 +46,4 @@ binaries: environment
 	@$(PYTHON) scripts/debian_binaries.py prometheus promtool prometheus-alertmanager >/dev/null
 
 clean:
-	rm -rf .cache .tox .venv-test .venv-lint .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .cache .tox .venv-test .venv-bench .venv-lint .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """Make one of the checkout's virtual environments, from nothing but Python and its pip.
 
     python3 scripts/environment.py test     .venv-test: the built wheel (not the checkout) with its test extra
+    python3 scripts/environment.py bench    .venv-bench: the same with what `make bench` compares us with
     python3 scripts/environment.py lint     .venv-lint: the checkout with what `make lint` runs
 
 uv does the installing (seconds where pip takes most of a minute); pip brings uv once, into
@@ -27,10 +28,14 @@ UV_DEFAULTS = {
     "UV_SYSTEM_CERTS": "1",  # as pip and curl do: a network may have its own certificate authority
 }
 """Unless the caller's environment says otherwise."""
+GROUPS: dict[str, tuple[str, ...]] = {"test": (), "bench": ("bench",), "lint": ("lint",)}
+"""The environments, each with the dependency groups of pyproject.toml that it takes beside the test extra."""
 
 
 def main(name: str) -> None:
     """Make or refresh the environment *name* and print where it is."""
+    if name not in GROUPS:
+        sys.exit(f"'{name}' is not an environment; there are: {', '.join(GROUPS)}")
     if sys.version_info < OLDEST:
         wanted, have = (".".join(map(str, version)) for version in (OLDEST, sys.version_info[:3]))
         sys.exit(f"Python {wanted} or newer is needed, this is {have}: run  make PYTHON=python{wanted} …")
@@ -41,12 +46,11 @@ def main(name: str) -> None:
         shutil.rmtree(home, ignore_errors=True)
         run(uv, "venv", "--quiet", "--python", sys.executable, str(home))
     install = [uv, "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]
-    if name == "test":
-        run(*install, "--reinstall-package", "flask-svc-infra", f"{build_wheel(uv)}[test]")
-    elif name == "lint":
-        run(*install, "--group", "lint", "--editable", f"{ROOT}[test]")
+    groups = [part for group in GROUPS[name] for part in ("--group", f"{ROOT / 'pyproject.toml'}:{group}")]
+    if name == "lint":
+        run(*install, *groups, "--editable", f"{ROOT}[test]")
     else:
-        sys.exit(f"'{name}' is unknown here; known are: test, lint")
+        run(*install, *groups, "--reinstall-package", "flask-svc-infra", f"{build_wheel(uv)}[test]")
     print(f"{home.name} is ready ({time.monotonic() - began:.1f}s)")
 
 

@@ -1,4 +1,4 @@
-"""The demo does what README promises: it comes up from nothing, breaks, recovers, and leaves nothing behind."""
+"""The demo does what README promises: comes up from nothing, breaks, recovers, leaves nothing behind."""
 
 from __future__ import annotations
 
