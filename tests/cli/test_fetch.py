@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_svc_infra.cli.fetch import LONGEST_BODY, Unreachable, fetch, parse_seconds, parse_url
 
-from .conftest import drip, reply
+from ._server import drip, reply
 
 
 def ask(url: str, timeout: float = 5.0):

@@ -12,7 +12,7 @@ import pytest
 
 from flask_svc_infra.cli.probe import main
 
-from .conftest import drip, reply, report
+from ._server import drip, reply, report
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""The built-in checks, to be awaited: ``await check_database(url)()``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, cast
+
+from .. import health
+from ..health import HealthCheckResult
+from .call import Call
+from .sides import SYNC_SIDE
+
+__all__ = ["AsyncCheck", "check_database", "check_redis", "check_tcp", "check_url"]
+
+P = ParamSpec("P")
+
+
+class AsyncCheck(Protocol):
+    """A check that is awaited.
+
+    Attributes:
+        name: what it is called before it is registered.
+    """
+
+    name: str
+
+    def __call__(self) -> Awaitable[HealthCheckResult]:
+        """Run the check in a thread and return its result."""
+
+
+def _awaited(make: Callable[P, Any]) -> Callable[P, AsyncCheck]:
+    """Return the factory *make*, whose checks are then awaited.
+
+    A registry takes a check's sync side, so that the runner can hold its lane as long as the driver hangs.
+    """
+
+    @wraps(make)
+    def factory(*args: P.args, **kwargs: P.kwargs) -> AsyncCheck:
+        sync = make(*args, **kwargs)
+
+        async def check() -> HealthCheckResult:
+            return await Call().result_of(sync)
+
+        check.__doc__ = sync.__doc__
+        check.__name__ = check.__qualname__ = check.name = sync.name  # type: ignore[attr-defined]
+        setattr(check, SYNC_SIDE, sync)
+        return cast("AsyncCheck", check)
+
+    return factory
+
+
+check_database = _awaited(health.check_database)
+check_redis = _awaited(health.check_redis)
+check_url = _awaited(health.check_url)
+check_tcp = _awaited(health.check_tcp)
