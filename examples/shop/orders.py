@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-from psycopg2.pool import ThreadedConnectionPool
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, whatever the driver calls it
@@ -39,17 +39,11 @@ class Order:
 
 
 class Orders:
-    """Reads and writes orders; connects when first asked. One per process, for all its threads."""
+    """Reads and writes orders. Every thread has a connection of its own, made when it first asks."""
 
-    def __init__(self, url: str, *, connections: int = 8) -> None:
-        self._pool = ThreadedConnectionPool(
-            0,
-            connections,
-            url,
-            connect_timeout=2,
-            tcp_user_timeout=2000,
-            options="-c statement_timeout=2000",
-        )
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._of_thread = threading.local()
 
     def create_schema(self) -> None:
         with self._transaction() as cursor:
@@ -89,13 +83,16 @@ class Orders:
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor]:
-        connection = self._pool.getconn()
-        broken = False
+        connection = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._of_thread.connection = psycopg2.connect(
+                self._url, connect_timeout=2, tcp_user_timeout=2000, options="-c statement_timeout=2000"
+            )
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
         except (psycopg2.OperationalError, psycopg2.InterfaceError):
-            broken = True
+            # The server has gone: this request fails, the thread's next one connects anew.
+            self._of_thread.connection = None
+            connection.close()
             raise
-        finally:
-            self._pool.putconn(connection, close=broken)
