@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import psycopg2
 import pytest
 import redis
 from support.processes import alive, eventually
-from support.web import request
+from support.prometheus import promtool
+from support.web import WebServer, request
 
 TESTS = Path(__file__).parent
 
@@ -187,3 +189,22 @@ def test_nothing_outlives_a_killed_test_process(tmp_path):
         assert all(alive(pid) for pid in pids)
         process.send_signal(signal.SIGKILL)
     eventually(lambda: not any(alive(pid) for pid in pids), message=f"{pids} outlived the test process")
+
+
+@pytest.mark.slow
+def test_prometheus_scrapes_a_target_and_alertmanager_passes_its_alert_on(
+    prometheus, alertmanager, web, tmp_path
+):
+    web.body, web.headers = b"shop_orders 7\n", {"Content-Type": "text/plain; version=0.0.4"}
+    rules = tmp_path / "rules.yml"
+    rule = {"alert": "TooManyOrders", "expr": "shop_orders > 5"}
+    rules.write_text(json.dumps({"groups": [{"name": "test", "rules": [rule]}]}))
+    assert promtool("check", "rules", rules).returncode == 0
+    with WebServer() as pager:
+        manager = alertmanager(webhook=pager.url)
+        server = prometheus(targets=[f"127.0.0.1:{web.port}"], rules=[rules], alertmanager=manager.address)
+        eventually(lambda: server.value("shop_orders") == 7, timeout=30)
+        eventually(
+            lambda: [a["labels"]["alertname"] for a in server.alerts()] == ["TooManyOrders"], timeout=10
+        )
+        eventually(lambda: any(b"TooManyOrders" in seen.body for seen in pager.requests), timeout=20)
