@@ -1,0 +1,273 @@
+"""A gunicorn conf module: ``gunicorn -c python:flask_svc_infra.gunicorn app:app``.
+
+It prepares the directory in which the workers' metrics meet, clears up after workers that exit, and lets
+the workers drain when the service is told to stop: readiness says 503 at once, and they go on serving for
+``SVC_INFRA_DRAIN_SECONDS``.
+
+In a conf file of your own, import everything from here first. A hook you define replaces ours: call ours
+from it::
+
+    from flask_svc_infra import gunicorn as infra
+    from flask_svc_infra.gunicorn import *
+
+    def child_exit(server, worker):
+        infra.child_exit(server, worker)
+        ...
+
+Imported by anything but gunicorn, this module does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .config import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = [
+    "child_exit",
+    "graceful_timeout",
+    "nworkers_changed",
+    "on_exit",
+    "on_reload",
+    "on_starting",
+    "post_worker_init",
+    "pre_request",
+    "when_ready",
+]
+
+_DRAIN_KEY = f"{PREFIX}DRAIN_SECONDS"
+_GRACE = 30
+"""gunicorn's own default: seconds for requests in flight, which the drain must not eat up."""
+
+
+def _worker_class() -> str:
+    """Return the worker class asked for on the command line, in GUNICORN_CMD_ARGS, or by the conf file so far."""
+    from gunicorn.config import Config
+
+    parser = Config().parser()
+    for words in (sys.argv[1:], shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))):
+        asked = parser.parse_known_args(words)[0].worker_class
+        if asked:
+            return str(asked)
+    return str(getattr(sys.modules.get("__config__"), "worker_class", ""))
+
+
+def _drain_seconds_in(environ: Any) -> float:
+    """Return the drain's seconds as the environment has them, with or without Flask's prefix."""
+    text = environ.get(f"FLASK_{_DRAIN_KEY}", environ.get(_DRAIN_KEY, "0"))
+    return Settings.from_config({_DRAIN_KEY: text}).drain_seconds
+
+
+graceful_timeout = _GRACE
+
+if "gunicorn.app.base" in sys.modules:
+    # gunicorn reads us. This cannot wait for a hook: --preload imports the app before any is called.
+    if "gevent" in _worker_class():
+        from gevent import monkey
+
+        monkey.patch_all()
+    from .obs import multiprocess
+
+    multiprocess.prepare()
+    graceful_timeout = int(_GRACE + _drain_seconds_in(os.environ))
+
+
+def on_starting(server: Any) -> None:
+    """Share with the workers, before they exist, what tells them to drain."""
+    from .ops import draining
+
+    try:
+        draining.publish_board(os.getpid())
+    except OSError as error:
+        server.log.warning(
+            "no file could be shared (%s); 'flask svc-infra drain' cannot reach this service and each worker "
+            "drains for itself. Give it a writable TMPDIR.",
+            error,
+        )
+    draining.board().seconds = _drain_seconds_in(os.environ)
+
+
+def when_ready(server: Any) -> None:
+    """Let SIGTERM begin the drain at once and a second one end it; name what a fork would lose."""
+    _chain_master(server)
+    threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if server.cfg.preload_app and threads:
+        server.log.warning(
+            "the preloaded app has started threads (%s), which the workers will not have. Start them at "
+            "first use, or in post_fork.",
+            ", ".join(threads),
+        )
+    if server.cfg.preload_app and "gevent" in server.cfg.worker_class_str and not _patched():
+        server.log.warning(
+            "the app was preloaded before gevent patched the standard library; its locks and sockets block "
+            "the whole worker. Give --worker-class on the command line, or begin your conf file with "
+            "'from gevent import monkey; monkey.patch_all()'."
+        )
+
+
+def on_reload(_server: Any) -> None:
+    """Keep the old workers from draining: new ones serve in their place."""
+    from .ops import draining
+
+    draining.board().retire()
+
+
+def nworkers_changed(_server: Any, new_value: int, old_value: int | None) -> None:
+    """Keep dismissed workers from draining: the others go on."""
+    if old_value is not None and new_value < old_value:
+        from .ops import draining
+
+        draining.board().retire()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Give the app's readiness the drain's hold, and let SIGTERM wait for the drain."""
+    from .ops import draining
+
+    seconds = _drain_seconds_in(os.environ)
+    app = worker.wsgi
+    if "svc_infra" in getattr(app, "extensions", ()):
+        from .mounts import settings_of
+
+        draining.add_draining(app)
+        if _DRAIN_KEY in app.config:
+            seconds = settings_of(app).drain_seconds
+    limit = worker.cfg.graceful_timeout
+    if seconds >= limit:
+        worker.log.warning(
+            "%s is %g, but the master kills the workers after graceful_timeout, %s; the drain is cut to %g "
+            "seconds. Raise --graceful-timeout above it.",
+            _DRAIN_KEY,
+            seconds,
+            limit,
+            limit / 2,
+        )
+        seconds = limit / 2
+    draining.board().seconds = seconds
+    if seconds > 0:
+        _chain_worker(seconds)
+
+
+def pre_request(worker: Any, req: Any) -> None:
+    """End kept-alive connections while draining, so that their clients go elsewhere before the end."""
+    worker.log.debug("%s %s", req.method, req.path)
+    from .ops import draining
+
+    if draining.is_draining() and hasattr(req, "force_close"):
+        req.force_close()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Clear up after the metrics of a worker that has exited."""
+    from .obs import multiprocess
+
+    multiprocess.worker_exited(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """Remove what was shared."""
+    from .ops import draining
+
+    try:
+        draining.remove_board(os.getpid())
+    except OSError as error:
+        server.log.debug("nothing shared was removed: %s", error)
+
+
+def _chain_master(server: Any) -> None:
+    """The first SIGTERM begins the drain before gunicorn queues it; a second one makes the workers quit.
+
+    gunicorn's master looks at no SIGTERM while it waits for its workers, so the second is turned into
+    SIGQUIT.
+    """
+    from .ops import draining
+
+    board = draining.board()
+    theirs = signal.getsignal(signal.SIGTERM)
+    master = os.getpid()
+    seen = False
+
+    def on_term(signum: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        if os.getpid() == master and board.seconds > 0:
+            if seen:
+                for pid in list(server.WORKERS):
+                    _kill(pid, signal.SIGQUIT)
+                signum = signal.SIGQUIT
+            else:
+                board.begin()
+            seen = True
+        theirs(signum, frame)  # type: ignore[operator,misc]
+
+    signal.signal(signal.SIGTERM, on_term)
+
+
+def _chain_worker(seconds: float) -> None:
+    """Let SIGTERM come through to gunicorn's worker only when the drain is over.
+
+    Nothing here may block, lock or log: it runs between any two instructions. The time is waited for in a
+    thread of the operating system (under gevent too, where a patched thread's start is not safe here),
+    which sends the signal again. Repeated signals meanwhile change nothing: init systems send them to the
+    whole group.
+    """
+    from .ops import draining
+
+    board = draining.board()
+    theirs = signal.getsignal(signal.SIGTERM)
+    start_thread = _native("_thread", "start_new_thread")
+    sleep = _native("time", "sleep")
+    monotonic = _native("time", "monotonic")
+    born = board.retired
+    waiting = False
+
+    def remind(delay: float) -> None:
+        sleep(delay)
+        _kill(os.getpid(), signal.SIGTERM)
+
+    def on_term(signum: int, frame: FrameType | None) -> None:
+        nonlocal waiting
+        left = 0.0
+        if board.since is not None or board.retired == born:  # else replaced or dismissed: others serve on
+            left = draining.begin_here() + seconds - monotonic()
+        if left > 0:
+            if waiting:
+                return
+            waiting = True
+            try:
+                start_thread(remind, (left,))
+            except RuntimeError:  # no thread to be had: better to stop than never to
+                waiting = False
+            else:
+                return
+        theirs(signum, frame)  # type: ignore[operator,misc]
+
+    signal.signal(signal.SIGTERM, on_term)
+    signal.siginterrupt(signal.SIGTERM, False)  # as gunicorn has it: system calls of requests go on
+
+
+def _native(module: str, name: str) -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None:
+        return getattr(import_module(module), name)
+    return monkey.get_original(module, name)
+
+
+def _patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _kill(pid: int, signum: int) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        return
