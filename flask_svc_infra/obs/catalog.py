@@ -22,6 +22,7 @@ __all__ = [
     "CIRCUIT_STATES",
     "CLIENT_DURATION",
     "CLIENT_REQUESTS",
+    "CONTRACT",
     "FILES_SKIPPED",
     "HEALTH_DURATION",
     "HEALTH_LAST_RUN",
@@ -41,7 +42,7 @@ __all__ = [
     "POOL_IN_USE",
     "POOL_OVERFLOW",
     "POOL_SIZE",
-    "RETRY_CALLS",
+    "RETRY_FAILURES",
     "UNCLASSIFIED",
     "UNMATCHED",
     "UNMATCHED_CLASS",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 Kind = Literal["counter", "gauge", "histogram"]
-Mode = Literal["livesum", "livemax", "livemin"]
+Mode = Literal["livesum", "livemax", "livemostrecent"]
 Scope = Literal["app", "process"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -78,6 +79,8 @@ class MetricSpec:
         buckets: a histogram's upper bounds in seconds, without +Inf; an app's own setting
             (``SVC_INFRA_METRICS_BUCKETS``) takes their place where `configurable`.
         mode: how a gauge of several workers becomes one number; dead workers never take part.
+        states: values of the last label, from good to bad, when a child per value says 1 for one of them and 0
+            for the others; of several workers' answers the worst is shown.
         scope: ``app`` when each app counts its own, ``process`` when the thing measured belongs to none.
         configurable: whether the app's buckets apply.
     """
@@ -88,6 +91,7 @@ class MetricSpec:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     mode: Mode | None = None
+    states: tuple[str, ...] = ()
     scope: Scope = "process"
     configurable: bool = False
 
@@ -135,11 +139,12 @@ BREAKER_STATE = MetricSpec(
     help="1 for the state a circuit is in, 0 for the others; of several workers the worst shows.",
     labels=("name", "state"),
     mode="livemax",
+    states=CIRCUIT_STATES,
 )
 BREAKER_CALLS = MetricSpec(
     name="circuit_breaker_calls_total",
     kind="counter",
-    help="Calls through a circuit, by outcome: success, failure, ignored, rejected.",
+    help="Calls through a circuit, by outcome: success, failure, ignored, rejected, stale.",
     labels=("name", "outcome"),
 )
 BREAKER_TRANSITIONS = MetricSpec(
@@ -168,19 +173,19 @@ BULKHEAD_REJECTED = MetricSpec(
     help="Calls a full bulkhead refused.",
     labels=("name",),
 )
-RETRY_CALLS = MetricSpec(
-    name="retry_attempts_total",
+RETRY_FAILURES = MetricSpec(
+    name="retry_failed_attempts_total",
     kind="counter",
-    help="Attempts made under a retry policy, by outcome: success, retried, exhausted.",
-    labels=("name", "outcome"),
+    help="Failed attempts of retried functions, by what followed: retried, or exhausted when it was the last.",
+    labels=("function", "outcome"),
 )
 
 HEALTH_UP = MetricSpec(
     name="health_check_up",
     kind="gauge",
-    help="1 when a check's last run said healthy or degraded, else 0; of several workers the worst shows.",
+    help="1 when a check's last run said healthy or degraded, else 0; the worker that ran it last tells.",
     labels=("check",),
-    mode="livemin",
+    mode="livemostrecent",
     scope="app",
 )
 HEALTH_RUNS = MetricSpec(
@@ -220,6 +225,7 @@ MAINTENANCE_MODE = MetricSpec(
     help="1 for the mode maintenance is in (off, read-only, full), 0 for the others.",
     labels=("mode",),
     mode="livemax",
+    states=MAINTENANCE_MODES,
     scope="app",
 )
 
@@ -284,6 +290,9 @@ FILES_SKIPPED = MetricSpec(
     help="Damaged multiprocess files that were set aside; what they held is missing from the totals.",
 )
 
+CONTRACT = frozenset({HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_PROGRESS, BREAKER_STATE})
+"""Shown by name even before they have a value."""
+
 CATALOG: tuple[MetricSpec, ...] = (
     HTTP_REQUESTS,
     HTTP_DURATION,
@@ -294,7 +303,7 @@ CATALOG: tuple[MetricSpec, ...] = (
     BULKHEAD_IN_FLIGHT,
     BULKHEAD_LIMIT,
     BULKHEAD_REJECTED,
-    RETRY_CALLS,
+    RETRY_FAILURES,
     HEALTH_UP,
     HEALTH_RUNS,
     HEALTH_DURATION,

@@ -1,0 +1,310 @@
+"""The WSGI layer that counts requests and times them to the end of their response.
+
+It stands outside Flask, because nothing inside sees every request: a hook of another extension that refuses a
+request skips ours, and ``teardown_request`` comes before a streamed body is sent.
+
+A response whose body is complete when the app returns it is recorded then, and handed on as it is. A stream is
+recorded when it is exhausted or closed, whichever comes first. A body the app fails to finish counts as 500; one
+the client does not wait for counts as what it was sent as.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..mounts import RULE_KEY, under
+from .catalog import HTTP_DURATION, HTTP_IN_PROGRESS, HTTP_REQUESTS
+from .routes import RouteSeries, method_label
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .instruments import Instruments
+    from .routes import Routes
+
+__all__ = ["HttpMetrics"]
+
+_logger = logging.getLogger("flask_svc_infra.obs")
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+class HttpMetrics:
+    """Counts one app's requests.
+
+    Args:
+        instruments: where they are counted.
+        routes: the series of the app's routes.
+        match: finds the URL rule of a request whose context is gone.
+        answer: answers requests for a metrics path.
+        paths: the metrics paths; requests for them are never counted.
+        skip: paths that are not counted, and whatever lies under them.
+    """
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        routes: Routes,
+        *,
+        match: Callable[[WSGIEnvironment], str | None],
+        answer: WSGIApplication,
+        paths: tuple[str, ...],
+        skip: tuple[str, ...] = (),
+    ) -> None:
+        self.instruments = instruments
+        self.routes = routes
+        self.match = match
+        self.after: Callable[[float], None] | None = None
+        """Called with the clock's reading at the end of every counted request; must be quick."""
+        self.exemplar: Callable[[], dict[str, str] | None] | None = None
+        """Gives the labels of an exemplar for the current request; None when tracing is off."""
+        self.exemplars: dict[int, tuple[dict[str, str], float, float]] = {}
+        self._answer = answer
+        self._paths = paths
+        self._skip = skip
+        self._dropped: deque[Callable[[], None]] = deque()
+        self._bounds = instruments.bounds(HTTP_DURATION)
+        self._counts = instruments.row(HTTP_REQUESTS)
+        self._durations = instruments.row(HTTP_DURATION)
+        self._gauges = instruments.row(HTTP_IN_PROGRESS)
+        self._complained = threading.Event()
+
+    def is_skipped(self, path: str) -> bool:
+        """Tell whether requests for *path* are left out."""
+        return path in self._paths or any(under(path, prefix) for prefix in self._skip)
+
+    def middleware(self, inner: WSGIApplication) -> WSGIApplication:
+        """Return *inner* with its requests counted."""
+        paths, skip, is_skipped, answer = self._paths, self._skip, self.is_skipped, self._answer
+
+        def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            path = environ.get("PATH_INFO", "")
+            if path in paths:
+                return answer(environ, start_response)
+            if skip and is_skipped(path):
+                return inner(environ, start_response)
+            seen = _Request(self, environ, start_response)
+            try:
+                body = inner(environ, seen.start)
+            except StopIteration:
+                seen.end("101")  # how a WebSocket view tells gunicorn that it took the connection over
+                raise
+            except BaseException:
+                seen.end("500")
+                raise
+            if seen.complete or type(body) is tuple or type(body) is list:
+                wrapper = environ.get("wsgi.file_wrapper")
+                if isinstance(wrapper, type) and isinstance(body, wrapper):
+                    return _watch_file(body, seen)
+                seen.end()
+                return body
+            return _Stream(body, seen)
+
+        return call
+
+    def begin(self, method: str) -> int:
+        """Count a request in; returns the place to count it out at, -1 when it could not be."""
+        for _ in range(2):
+            try:
+                place = self.routes.progress(method)
+                with self.instruments.lock:
+                    self._gauges.values[place] += 1.0  # type: ignore[index]
+            except TypeError:  # a forked child's first request: its rows are still its parent's
+                if not self._reopen():
+                    break
+            except OSError as error:
+                self.complain(error)
+                break
+            else:
+                return place
+        return -1
+
+    def record(self, series: RouteSeries | None, status: str, elapsed: float, progress: int) -> int:
+        """Count a request out; returns the place of its duration's bucket, -1 when it could not be counted."""
+        try:
+            if series is None:
+                place = bucket = -1
+            else:
+                place = series.statuses.get(status, -1)
+                if place < 0:
+                    place = self.routes.status(series, status)
+                bucket = series.buckets[bisect_left(self._bounds, elapsed)]
+            with self.instruments.lock:
+                if progress >= 0:
+                    self._gauges.values[progress] -= 1.0  # type: ignore[index]
+                if series is not None:
+                    self._counts.values[place] += 1.0  # type: ignore[index]
+                    durations = self._durations.values
+                    durations[bucket] += 1.0  # type: ignore[index]
+                    durations[series.sum] += elapsed  # type: ignore[index]
+        except TypeError:  # the process was forked in the middle of this request: it is its parent's to count
+            return -1
+        except OSError as error:
+            self.complain(error)
+            return -1
+        return bucket
+
+    def drop(self, end: Callable[[], None]) -> None:
+        """Remember a stream that nobody closed; it is recorded at the next scrape.
+
+        Called by the garbage collector, perhaps in the middle of `record`: so it takes no lock.
+        """
+        self._dropped.append(end)
+
+    def settle_dropped(self) -> None:
+        """Record the streams that nobody closed."""
+        while self._dropped:
+            self._dropped.popleft()()
+
+    def complain(self, error: OSError) -> None:
+        """Say once that requests cannot be counted."""
+        if not self._complained.is_set():
+            self._complained.set()
+            _logger.error(
+                "requests cannot be counted: %s; they are served all the same. Make room in, or give access "
+                "to, the directory named by PROMETHEUS_MULTIPROC_DIR. This is said once.",
+                error,
+            )
+
+    def _reopen(self) -> bool:
+        try:
+            self.instruments.reopen(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_PROGRESS)
+        except OSError as error:
+            self.complain(error)
+            return False
+        return True
+
+
+class _Request:
+    """One request on its way through."""
+
+    __slots__ = (
+        "begun",
+        "complete",
+        "environ",
+        "exemplar",
+        "http",
+        "method",
+        "progress",
+        "series",
+        "start_response",
+        "status",
+    )
+
+    def __init__(self, http: HttpMetrics, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self.http = http
+        self.environ = environ
+        self.start_response = start_response
+        self.method = method_label(environ["REQUEST_METHOD"])
+        self.status: str | None = None
+        self.series: RouteSeries | None = None
+        self.complete = False
+        self.exemplar: dict[str, str] | None = None
+        self.progress = http.begin(self.method)
+        self.begun = perf_counter()
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """Take note of the status, and of the URL rule while Flask still knows it."""
+        self.status = status[:3]
+        self.complete = False
+        for name, _ in headers:
+            if name == "Content-Length" or name.lower() == "content-length":
+                self.complete = True
+                break
+        if self.series is None:
+            environ = self.environ
+            request = environ.get("werkzeug.request")
+            rule = environ.get(RULE_KEY) if request is None else getattr(request, "url_rule", None)
+            self.find(getattr(rule, "rule", rule))
+        if self.http.exemplar is not None:
+            self.exemplar = self.http.exemplar()
+        if exc_info is None:
+            return self.start_response(status, headers)
+        return self.start_response(status, headers, exc_info)
+
+    def find(self, rule: str | None) -> None:
+        """Look up the series of *rule*."""
+        try:
+            self.series = self.http.routes.series(rule, self.method)
+        except OSError as error:
+            self.http.complain(error)
+
+    def end(self, status: str | None = None) -> None:
+        """Record the request, once; *status* is for one that ended otherwise than it was answered."""
+        now = perf_counter()
+        begun, self.begun = self.begun, -1.0
+        if begun < 0.0:
+            return
+        http, elapsed = self.http, now - begun
+        if self.series is None:
+            self.find(self.environ.get(RULE_KEY) or http.match(self.environ))
+        bucket = http.record(self.series, status or self.status or "500", elapsed, self.progress)
+        if self.exemplar is not None and bucket >= 0:
+            from time import time
+
+            http.exemplars[bucket] = (self.exemplar, elapsed, time())
+        if http.after is not None:
+            http.after(now)
+
+
+class _Stream:
+    """A body that is still being made."""
+
+    __slots__ = ("_body", "_next", "_seen")
+
+    def __init__(self, body: Iterable[bytes], seen: _Request) -> None:
+        self._body = body
+        self._next = iter(body).__next__
+        self._seen = seen
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self._next()
+        except StopIteration:
+            self._seen.end()
+            raise
+        except BaseException:
+            self._seen.end("500")
+            raise
+
+    def close(self) -> None:
+        """Close the body and record the request."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._seen.end()
+
+    def __del__(self) -> None:
+        if self._seen.begun >= 0.0:
+            self._seen.http.drop(self._seen.end)
+
+
+def _watch_file(body: Any, seen: _Request) -> Any:
+    """Record the request when the server closes the file; it must get the wrapper itself, for sendfile(2)."""
+    close = getattr(body, "close", None)
+
+    def close_and_record() -> None:
+        try:
+            if close is not None:
+                close()
+        finally:
+            seen.end()
+
+    try:
+        body.close = close_and_record
+    except AttributeError:  # a wrapper written in C: no watching it
+        seen.end()
+    return body
