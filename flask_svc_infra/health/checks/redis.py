@@ -1,0 +1,127 @@
+"""Does Redis (or Valkey) answer PING?"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ...errors import ConfigurationError
+from ..model import HealthCheckFn
+from ..redaction import secrets_of
+from .making import BuiltInCheck, Found, driver, healthy, not_configured, unhealthy
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+__all__ = ["check_redis"]
+
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+def check_redis(
+    url: str | None, *, timeout: float | None = None, keep_connection: bool = False
+) -> HealthCheckFn:
+    """Make a check that sends PING.
+
+    Timeouts are short and retries off: the driver's defaults hang for a minute on a stopped server.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``; None or empty is reported as "not configured".
+        timeout: seconds for each step (connect, answer); None: the registered timeout.
+        keep_connection: whether the connection stays open between runs. A connection the server closed
+            meanwhile (a restart, an idle timeout) is opened anew in the same run.
+
+    Raises:
+        ConfigurationError: the URL is malformed; it is not shown, since it may hold a password.
+        MissingDriverError: redis is not installed.
+    """
+    name = "redis"
+    if not url:
+        return not_configured(name, "Redis")
+    _require_url(url)
+    driver("redis", subject="check_redis()", extra="redis")
+    kept = _Kept(url) if keep_connection else None
+
+    def look(seconds: float) -> Found:
+        if kept is not None:
+            return kept.ping(seconds)
+        client = _client(url, seconds)
+        try:
+            return _ping(client)
+        finally:
+            client.close()
+
+    return BuiltInCheck(name, look, timeout=timeout, secrets=secrets_of(url))
+
+
+def _client(url: str, seconds: float) -> Redis[Any]:
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=seconds,
+        socket_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        client_name="flask-svc-infra-check",
+    )
+
+
+def _ping(client: Redis[Any]) -> Found:
+    return healthy() if client.ping() else unhealthy("PING returned False")
+
+
+class _Kept:
+    """One connection kept between runs; runs of one check never overlap, direct calls wait for each other."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._client: Redis[Any] | None = None
+        self._seconds = 0.0
+
+    def ping(self, seconds: float) -> Found:
+        from redis.exceptions import ConnectionError as RedisConnectionError
+        from redis.exceptions import TimeoutError as RedisTimeoutError
+
+        with self._lock:
+            fresh = self._client is None or seconds != self._seconds
+            client = self._open(seconds) if fresh else self._client
+            assert client is not None
+            try:
+                return _ping(client)
+            except RedisTimeoutError:
+                client.close()
+                raise
+            except RedisConnectionError:
+                client.close()
+                if fresh:
+                    raise
+                return _ping(self._open(seconds))
+
+    def _open(self, seconds: float) -> Redis[Any]:
+        if self._client is not None:
+            self._client.close()
+        self._client, self._seconds = _client(self._url, seconds), seconds
+        return self._client
+
+
+def _require_url(url: Any) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in _SCHEMES and bool(
+            parts.path if parts.scheme == "unix" else parts.hostname or not parts.netloc
+        )
+        valid = valid and parts.port != 0
+        if parts.scheme != "unix" and parts.path.strip("/"):
+            int(parts.path.strip("/"))
+    except (ValueError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise ConfigurationError(
+            "check_redis was given a malformed URL (not shown: it may hold a password); no check was made. "
+            "Write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path."
+        )

@@ -1,0 +1,145 @@
+"""Wait for dependencies before the app serves: in the app factory, or behind a gate while it already listens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+from collections.abc import Iterable
+
+from flask import Flask, Response, request
+
+from ..errors import ConfigurationError
+from ..mounts import Hold, Mounts, mounts_of
+from .forking import renew_in_children
+from .model import HealthCheckFn, name_of, require_seconds
+from .registry import HealthRegistry
+from .routes import require_app
+from .runner import Report
+from .waiting import missing_line, wait
+
+__all__ = ["add_startup_probe"]
+
+_logger = logging.getLogger("flask_svc_infra.health")
+
+_LONG = 3600.0
+"""Seconds of one wait of the gate once its timeout has passed; it waits again for ever."""
+
+
+def add_startup_probe(
+    app: Flask,
+    checks: Iterable[HealthCheckFn],
+    *,
+    timeout: float = 60.0,
+    interval: float = 2.0,
+    block: bool = True,
+) -> None:
+    """Wait until every check in *checks* passes.
+
+    By default the call itself waits, in the app factory: the server does not get an app that cannot work. With
+    ``block=False`` it returns at once and the app serves behind a gate: until the checks pass, ``ready`` and
+    ``startup`` say 503 and so does everything else, with Retry-After, except liveness, the plain probes and
+    metrics. The gate's clock starts with the worker's first request; past *timeout* it stays shut, says so in
+    the log once, and goes on trying.
+
+    Args:
+        app: the Flask app.
+        checks: check functions; each is reported by its own name, none is registered.
+        timeout: seconds to wait.
+        interval: seconds between attempts; also the Retry-After of the gate.
+        block: whether to wait here.
+
+    Raises:
+        RuntimeError: they were not ready in time; it names each and says why. Only with ``block=True``.
+        ConfigurationError: an argument cannot work.
+    """
+    require_app(app, "add_startup_probe")
+    require_seconds("add_startup_probe", "timeout", timeout, zero=True)
+    require_seconds("add_startup_probe", "interval", interval, zero=True)
+    registry = _registry_of(checks)
+    registry._within = app.app_context  # noqa: SLF001 - sync checks see the app
+    if not block:
+        gate = _Gate(mounts_of(app), registry, timeout, interval)
+        app.before_request(gate.refuse)
+        mounts_of(app).holds += (
+            Hold("startup", frozenset({"ready", "startup", "check", "group"}), gate.reason),
+        )
+        return
+    missing = wait(registry, timeout=timeout, interval=interval)
+    if missing:
+        raise RuntimeError(
+            f"dependencies not ready after {timeout:g}s: {missing_line(missing)}; the app was not started. "
+            "Bring them up, or give them longer with timeout=."
+        )
+    _logger.info("all dependencies are ready")
+
+
+class _Gate:
+    """Shut until the checks have passed once. The waiting is a daemon thread, started by the first who asks."""
+
+    def __init__(self, mounts: Mounts, registry: HealthRegistry, timeout: float, interval: float) -> None:
+        self._mounts = mounts
+        self._registry = registry
+        self._timeout = timeout
+        self._interval = interval
+        self._open = False
+        self._missing = ""
+        self._lock = threading.Lock()
+        self._waiting = False
+        renew_in_children(self)
+
+    def refuse(self) -> Response | None:
+        """Answer 503 while the gate is shut; the hook before each request."""
+        reason = self.reason()
+        if reason is None or self._mounts.serves(request.path):
+            return None
+        headers = {"Retry-After": str(max(1, math.ceil(self._interval))), "Cache-Control": "no-store"}
+        body = json.dumps({"detail": "starting"})
+        return Response(body, 503, headers, content_type="application/json")
+
+    def reason(self) -> str | None:
+        """Return what the gate waits for; None once it is open."""
+        if self._open:
+            return None
+        with self._lock:
+            if not self._waiting:
+                self._waiting = True
+                threading.Thread(target=self._wait, name="svc-infra-startup", daemon=True).start()
+        return f"starting: waiting for {self._missing}" if self._missing else "starting"
+
+    def renew(self) -> None:
+        """Wait anew in a forked child: its parent's thread is not there."""
+        self._lock = threading.Lock()
+        self._waiting = False
+
+    def _wait(self) -> None:
+        missing = wait(self._registry, timeout=self._timeout, interval=self._interval, on_attempt=self._note)
+        if missing:
+            _logger.error(
+                "dependencies not ready after %gs: %s; the gate stays shut and goes on trying",
+                self._timeout,
+                missing_line(missing),
+            )
+        while missing:
+            missing = wait(self._registry, timeout=_LONG, interval=self._interval, on_attempt=self._note)
+        self._open = True
+        _logger.info("all dependencies are ready; the gate is open")
+
+    def _note(self, missing: list[Report]) -> None:
+        self._missing = missing_line(missing)
+
+
+def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
+    if callable(checks) or isinstance(checks, str):
+        raise ConfigurationError(
+            "add_startup_probe was given one check instead of a list; nothing was changed. "
+            "Write checks=[check_database(url)]."
+        )
+    registry = HealthRegistry()
+    taken: dict[str, int] = {}
+    for check_fn in checks:
+        name = name_of(check_fn).replace("/", "_")
+        taken[name] = taken.get(name, 0) + 1
+        registry.add(name if taken[name] == 1 else f"{name} ({taken[name]})", check_fn)
+    return registry
