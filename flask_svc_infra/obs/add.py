@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.core import Metric
+from prometheus_client import CollectorRegistry
 
 from ..errors import ConfigurationError
 from ..mounts import entry_of, mounts_of, settings_of
-from . import catalog, merge, multiprocess
-from .collectors import AppState, ProcessState, Refresher, process_state
-from .exposition import Authorize, Exposition, Families, gather
+from . import catalog, multiprocess
+from .collectors import AppState, Refresher, process_state
+from .exposition import Authorize, Exposition, Families
 from .http import HttpMetrics
 from .instruments import Instruments
-from .owners import PLAIN, PROCESS_TAG
+from .owners import PROCESS_TAG
 from .routes import Classifier, Routes
+from .scrape import AppCollector
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -96,7 +96,7 @@ def add_observability(
 
     exposition = Exposition(collect, authorize=authorize)
     http = HttpMetrics(own, routes, match=rule_of, answer=exposition, paths=(path,), skip=skip)
-    collector = _Collector(own, process, state, http, registry)
+    collector = AppCollector(own, process, state, http, registry)
     registry.register(collector)
     if directory is not None:
         http.after = Refresher(collector.refresh)
@@ -121,65 +121,6 @@ def add_observability(
         mounts.release("observability")
 
     return undo
-
-
-class _Collector:
-    """Everything this package measures for one app, as prometheus_client collects it."""
-
-    def __init__(
-        self,
-        own: Instruments,
-        process: ProcessState,
-        state: AppState,
-        http: HttpMetrics,
-        registry: CollectorRegistry,
-    ) -> None:
-        self._own = own
-        self._process = process
-        self._state = state
-        self._http = http
-        self._registry = registry
-
-    def refresh(self) -> None:
-        """Bring what is read rather than counted up to date."""
-        self._process.refresh()
-        self._state.refresh()
-
-    def describe(self) -> list[Metric]:
-        """Return the families without samples, so that a second metric of their names is refused."""
-        return [Metric(spec.family, spec.help, spec.kind) for spec in catalog.CATALOG]
-
-    def collect(self) -> list[Metric]:
-        """Return this package's families, of all workers."""
-        return self._families()[0]
-
-    def scrape(self) -> Families:
-        """Return this package's families and the users'."""
-        own, users = self._families()
-        if self._own.directory is None or multiprocess.warn_if_late():
-            return gather(own, self._registry, REGISTRY, skip=self)
-        return gather((*own, *users))
-
-    def _families(self) -> tuple[list[Metric], list[Metric]]:
-        self._http.settle_dropped()
-        self.refresh()
-        directory = self._own.directory
-        if directory is None:
-            return [*self._own.collect(), *self._process.instruments.collect()], []
-        values = merge.read_directory(directory)
-        found = {
-            metric.name: metric
-            for tag in (self._own.tag, PROCESS_TAG)
-            for metric in merge.families(values(tag))
-        }
-        own = []
-        for spec in catalog.CATALOG:
-            metric = found.get(spec.family) or Metric(spec.family, spec.help, spec.kind)
-            if spec.states:
-                merge.show_worst(metric, spec.labels[-1], spec.states)
-            if metric.samples or spec in catalog.CONTRACT:
-                own.append(metric)
-        return own, users
 
 
 def _scoped(scope: str) -> list[catalog.MetricSpec]:

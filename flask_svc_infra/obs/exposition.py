@@ -10,6 +10,7 @@ import gzip
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -118,16 +119,15 @@ def gather(own: Iterable[Metric], *others: CollectorRegistry, skip: object = Non
         *others: registries of users' metrics, in order of precedence.
         skip: a collector in them that is left out.
     """
-    shown = list(own)
-    taken = set[str]().union(*(_names(metric) for metric in shown))
-    for registry in others:
-        for metric in _collected(registry, skip):
-            names = _names(metric)
-            if names & taken:
-                _complain(metric.name)
-                continue
-            taken |= names
-            shown.append(metric)
+    shown: list[Metric] = []
+    taken: set[str] = set()
+    for metric in chain(own, *(_collected(registry, skip) for registry in others)):
+        names = {metric.name, *(sample.name for sample in metric.samples)}
+        if names & taken:
+            _complain(metric.name)
+            continue
+        taken |= names
+        shown.append(metric)
     return Families(shown)
 
 
@@ -142,11 +142,6 @@ def _collected(registry: CollectorRegistry, skip: object) -> Iterator[Metric]:
             _logger.exception("collector %r raised; the scrape goes on without it", collector)
             continue
         yield from found
-
-
-def _names(metric: Metric) -> set[str]:
-    """Return every name that would make a second family ambiguous."""
-    return {metric.name, *(sample.name for sample in metric.samples)}
 
 
 _complained: set[str] = set()
