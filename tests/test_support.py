@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -105,9 +106,8 @@ def test_proxy_delays_hangs_resets_halves_refuses_and_heals(web, fault_proxy):
         request(proxy.url)
     proxy.half()
     web.body = b"x" * 1000
-    with pytest.raises(Exception, match=r"IncompleteRead|without response") as caught:
+    with pytest.raises(http.client.IncompleteRead):
         request(proxy.url)
-    assert "IncompleteRead" in repr(caught.value) or "Disconnected" in repr(caught.value)
     proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
         request(proxy.url)

@@ -124,6 +124,7 @@ class _Server(ThreadingHTTPServer):
 def _handler(web: WebServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body leave as one chunk, which a proxy can then halve
 
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
