@@ -129,4 +129,4 @@ class SvcInfra:
             ConfigurationError: *name* exists with other options (the message shows both), or an option
                 cannot work.
         """
-        return self.breakers.breaker(name, **options)
+        return self.breakers.get(name, **options)
