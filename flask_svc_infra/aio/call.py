@@ -1,4 +1,4 @@
-"""Wait for blocking work without blocking the event loop, and leave nothing behind when nobody waits any more."""
+"""Wait for blocking work without blocking the event loop, and leave nothing behind when cancelled."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..health.deadline import lane_threads, running_lanes
 from ..health.runner import CalledOff
 
 if TYPE_CHECKING:
-    from ..health.runner import Run
+    from ..health.runner import Lane, Run
 
 __all__ = ["Call"]
 
@@ -27,20 +27,24 @@ _LOOK = 1.0
 class Call:
     """One awaited call: the blocking work in a daemon thread, the coroutines it meets on the caller's loop.
 
-    The thread is the call's own: on the loop's default executor the waiting would take the places that the checks
-    themselves may need, and ``asyncio.run`` would wait for it at the end. Made inside a running loop.
+    The thread is the call's own: on the loop's default executor the waiting would take the places that the
+    checks themselves may need, and ``asyncio.run`` would wait for it at the end. Made inside a running loop.
+
+    Args:
+        call_off: asks the runner whether a run may be cancelled; needed where :meth:`drive` is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call_off: Callable[[Run], bool] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._call_off = call_off
         self._abandoned = threading.Event()
         self._driven: dict[Future[Any], Run | None] = {}
 
     async def result_of(self, work: Callable[[], T]) -> T:
         """Return what *work* returns, or raise what it raises.
 
-        When the awaiting task is cancelled, the coroutines that *work* has on the loop are cancelled too, unless
-        somebody else waits for the same run of a check.
+        When the awaiting task is cancelled, the coroutines that *work* has on the loop are cancelled too,
+        unless somebody else waits for the same run of a check.
         """
         done: Future[T] = Future()
 
@@ -77,8 +81,7 @@ class Call:
             if asyncio.iscoroutine(awaitable):
                 awaitable.close()
             raise
-        lanes = running_lanes.get()
-        self._driven[future] = getattr(lanes[-1], "run", None) if lanes else None
+        self._driven[future] = cast("Lane", running_lanes.get()[-1]).run
         if self._abandoned.is_set():
             self._abandon()
         try:
@@ -103,7 +106,7 @@ class Call:
     def _abandon(self) -> None:
         self._abandoned.set()
         for future, run in list(self._driven.items()):
-            if run is None or run.askers == 1:
+            if run is not None and self._call_off is not None and self._call_off(run):
                 future.cancel()
 
     def _tell(self, settle: Callable[[Any], None], outcome: object) -> None:
@@ -116,6 +119,6 @@ class _Abandoned(Exception):  # noqa: N818 - never leaves the thread it is raise
     """Whoever asked was cancelled, so the work ends."""
 
 
-async def _bounded(awaitable: Awaitable[T], timeout: float) -> T:
-    async with asyncio.timeout(timeout):
+async def _bounded(awaitable: Awaitable[T], seconds: float) -> T:
+    async with asyncio.timeout(seconds):
         return await awaitable

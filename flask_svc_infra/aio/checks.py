@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, cast
 
 from .. import health
-from ..health import HealthCheckResult
 from .call import Call
 from .sides import SYNC_SIDE
 
-__all__ = ["AsyncCheck", "check_database", "check_redis", "check_tcp", "check_url"]
+if TYPE_CHECKING:
+    from ..health import HealthCheckResult
+
+__all__ = ["AsyncCheck", "check_breaker", "check_database", "check_redis", "check_tcp", "check_url"]
 
 P = ParamSpec("P")
 
@@ -27,6 +29,7 @@ class AsyncCheck(Protocol):
 
     def __call__(self) -> Awaitable[HealthCheckResult]:
         """Run the check in a thread and return its result."""
+        ...
 
 
 def _awaited(make: Callable[P, Any]) -> Callable[P, AsyncCheck]:
@@ -50,6 +53,7 @@ def _awaited(make: Callable[P, Any]) -> Callable[P, AsyncCheck]:
     return factory
 
 
+check_breaker = _awaited(health.check_breaker)
 check_database = _awaited(health.check_database)
 check_redis = _awaited(health.check_redis)
 check_url = _awaited(health.check_url)

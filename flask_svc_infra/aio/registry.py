@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from .. import health
-from ..health import AggregatedHealthResult, HealthCheck, HealthCheckResult
 from ..health.registry import aggregate
 from ..health.waiting import wait
 from .call import Call
 from .sides import SYNC_SIDE, taking_sync_sides
 
 if TYPE_CHECKING:
+    from ..health import AggregatedHealthResult, HealthCheck, HealthCheckResult
     from ..health.announcer import OnChange
     from ..health.runner import Report
 
@@ -29,11 +29,13 @@ def _as_it_is(method: Callable[Concatenate[health.HealthRegistry, P], T]) -> Cal
 
 
 class HealthRegistry:
-    """The health checks of a service, asked with ``await``; the rest is :class:`flask_svc_infra.health.HealthRegistry`.
+    """The health checks of a service, asked with ``await``.
+
+    The rest is as :class:`flask_svc_infra.health.HealthRegistry` has it.
 
     Safe to use from threads and from any number of event loops. Cancelling a task that waits here cancels the
-    async checks it started, unless somebody else waits for the same run; a sync check goes on in its thread until
-    it returns, and is not started again before that.
+    async checks it started, unless somebody else waits for the same run; a sync check goes on in its thread
+    until it returns, and is not started again before that.
 
     Args:
         on_change: as the sync registry's; called in the thread in which a run ended.
@@ -51,7 +53,7 @@ class HealthRegistry:
 
     @classmethod
     def of(cls, registry: health.HealthRegistry) -> HealthRegistry:
-        """Return the awaited side of a registry that is already there, as in ``HealthRegistry.of(infra.health)``."""
+        """Return the awaited side of a registry that is there, as ``HealthRegistry.of(infra.health)``."""
         twin = cls.__new__(cls)
         twin.sync = registry
         setattr(twin, SYNC_SIDE, registry)
@@ -80,13 +82,17 @@ class HealthRegistry:
         return aggregate(await self._check())
 
     async def wait_until_healthy(
-        self, *, timeout: float = 60.0, interval: float = 2.0, check_names: Iterable[str] | None = None
+        self,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 - the documented signature
+        interval: float = 2.0,
+        check_names: Iterable[str] | None = None,
     ) -> bool:
         """Wait until the critical checks (or those named) are healthy or degraded.
 
         Arguments, result and exceptions are those of the sync registry's method.
         """
-        call = Call()
+        call = self._call()
         missing = await call.result_of(
             lambda: wait(
                 self.sync,
@@ -99,6 +105,9 @@ class HealthRegistry:
         )
         return not missing
 
+    def _call(self) -> Call:
+        return Call(self.sync._runner.call_off)  # noqa: SLF001 - made for us
+
     async def _check(self, names: Iterable[str] | None = None) -> list[Report]:
-        call = Call()
-        return await call.result_of(lambda: self.sync._check(names, drive=call.drive))  # noqa: SLF001 - made for us
+        call = self._call()
+        return await call.result_of(lambda: self.sync._check(names, drive=call.drive))  # noqa: SLF001 - as above

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 __all__ = ["SYNC_SIDE", "sync_side", "taking_sync_sides"]
 
@@ -22,9 +22,10 @@ def sync_side(value: Any) -> Any:
 
 def taking_sync_sides(function: Callable[P, T]) -> Callable[P, T]:
     """Return *function* so that it is handed the sync side of each argument."""
+    inner = cast("Callable[..., T]", function)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return function(*map(sync_side, args), **{name: sync_side(value) for name, value in kwargs.items()})
+        return inner(*map(sync_side, args), **{name: sync_side(value) for name, value in kwargs.items()})
 
     return call

@@ -162,8 +162,8 @@ def multiprocess(directory: str | None, workers: int) -> Finding:
             return Finding(
                 topic,
                 "warning",
-                f"{workers} workers are wanted and PROMETHEUS_MULTIPROC_DIR is not set; unless gunicorn's conf sets "
-                "it, each scrape shows one worker's numbers, and not always the same one's",
+                f"{workers} workers are wanted and PROMETHEUS_MULTIPROC_DIR is not set; unless gunicorn's "
+                "conf sets it, each scrape shows one worker's numbers, and not always the same one's",
                 conf + ", which sets it.",
             )
         return Finding(topic, "ok", "PROMETHEUS_MULTIPROC_DIR is not set, and one worker is wanted")
@@ -172,15 +172,16 @@ def multiprocess(directory: str | None, workers: int) -> Finding:
         return Finding(
             topic,
             "problem",
-            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', which is no directory; the workers fail at their first metric",
+            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', which is no directory; the workers fail at "
+            "their first metric",
             f"Run: mkdir -p {shlex.quote(directory)}. Or unset it and: {conf}.",
         )
     if not os.access(path, os.W_OK | os.X_OK):
         return Finding(
             topic,
             "problem",
-            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user may not write; the workers fail at their "
-            "first metric",
+            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user may not write; the workers fail at "
+            "their first metric",
             "Give it to the user the workers run as.",
         )
     empty = sorted(file.name for file in path.glob("*.db") if file.stat().st_size == 0)

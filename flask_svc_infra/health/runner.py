@@ -65,7 +65,7 @@ class Report:
 
 
 class CalledOff(Exception):  # noqa: N818 - read as a word: except CalledOff
-    """Raised by a drive: everybody who asked for the run has been cancelled, so it ends without a verdict."""
+    """Raised by a drive whose run was called off: it ends without a verdict, and nothing is announced."""
 
 
 class Lane:
@@ -162,6 +162,18 @@ class Runner:
         if last is not None and max_age > 0 and self.clock() - last.finished <= max_age:
             return replace(last, reused=True)
         return None
+
+    def call_off(self, run: Run) -> bool:
+        """Free the lane of a run that the caller alone has asked for; tell whether it is so.
+
+        For a caller who is cancelled and cancels the run's coroutine. Who asks from now on gets a run of
+        their own.
+        """
+        with self._lock:
+            if run.askers > 1 or run.report is not None or run.lane.run is not run:
+                return False
+            run.lane.run = None
+            return True
 
     def stuck_for(self, lane: Lane) -> float | None:
         """Return the seconds since a run began that is past its deadline; None when there is none."""
