@@ -221,8 +221,8 @@ class _Request:
                 break
         if self.series is None:
             environ = self.environ
-            request = environ.get("werkzeug.request")
-            rule = environ.get(RULE_KEY) if request is None else getattr(request, "url_rule", None)
+            # The short cut first: an outer layer, or the test client, may have left a request of its own there.
+            rule = environ.get(RULE_KEY) or getattr(environ.get("werkzeug.request"), "url_rule", None)
             self.find(getattr(rule, "rule", rule))
         if self.http.exemplar is not None:
             self.exemplar = self.http.exemplar()
