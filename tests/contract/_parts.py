@@ -112,8 +112,8 @@ def scrape(client: FlaskClient, path: str = "/metrics") -> Samples:
     return samples
 
 
-def value(samples: Samples, name: str, **labels: str) -> float | None:
-    return samples.get((name, frozenset(labels.items())))
+def value(samples: Samples, metric: str, /, **labels: str) -> float | None:
+    return samples.get((metric, frozenset(labels.items())))
 
 
 def series(samples: Samples, name: str) -> list[dict[str, str]]:

@@ -96,12 +96,14 @@ def test_schema_leaves_basic_probes_out_unless_asked():
         assert ("/_ops/live" in app.spec["paths"]) is asked
 
 
-def test_openapi_paths_lists_what_is_mounted():
+def test_openapi_paths_gives_what_to_merge_when_asked_and_nothing_else():
     from flask_svc_infra.ops import openapi_paths
 
     app = Flask(__name__)
-    add_probes(app)
+    add_probes(app, prefix="/_hidden")
+    add_probes(app, include_in_schema=True)
     paths = openapi_paths(app)
+    assert not [path for path in paths if path.startswith("/_hidden")]
     assert set(PATHS) <= set(paths)
     assert "200" in paths["/_ops/live"]["get"]["responses"]
 

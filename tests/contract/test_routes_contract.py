@@ -313,9 +313,16 @@ def test_other_methods_are_not_allowed(path, method):
     assert served(registry_of(db=HEALTHY)).open(path, method=method).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/_health/ready/", "/_health/", "/_health", "/_healthy", "/_health/live/x"])
+@pytest.mark.parametrize("path", ["/_health/", "/_health", "/_healthy", "/_health/live/x", "/_health/checks/"])
 def test_paths_beside_the_probes_are_plain_404s(path):
     assert served(registry_of(db=HEALTHY)).get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", PROBES)
+def test_trailing_slash_is_no_other_answer(path):
+    client = served(registry_of(db=UNHEALTHY))
+    plain, slashed = client.get(path), client.get(path + "/")
+    assert slashed.status_code in (plain.status_code, 404)
 
 
 def test_query_string_does_not_disturb_a_probe():
@@ -467,3 +474,15 @@ def test_include_in_schema_documents_the_probes():
     add_health_routes(app, HealthRegistry(), include_in_schema=True)
     paths = app.spec["paths"]
     assert {"/_health/live", "/_health/ready", "/_health/startup", "/_health/checks/{name}"} <= set(paths)
+
+
+def test_openapi_paths_gives_elsewhere_what_to_merge():
+    from flask_svc_infra.health import openapi_paths
+
+    app = bare_app()
+    add_health_routes(app, HealthRegistry(), include_in_schema=True)
+    add_health_routes(app, HealthRegistry(), prefix="/_hidden")
+    paths = openapi_paths(app)
+    assert {"/_health/live", "/_health/ready", "/_health/startup", "/_health/checks/{name}"} <= set(paths)
+    assert {"200", "503"} <= set(paths["/_health/ready"]["get"]["responses"])
+    assert not [path for path in paths if path.startswith("/_hidden")]
