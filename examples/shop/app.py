@@ -11,9 +11,10 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import requests
 from flask import Flask, abort, request
 
-from flask_svc_infra import SvcInfra
+from flask_svc_infra import RetryExhaustedError, SvcInfra
 from flask_svc_infra.health import (
     add_startup_probe,
     check_breaker,
@@ -84,10 +85,11 @@ def _add_checkout(app: Flask, orders: Orders, payments: Payments) -> None:
         sku, quantity = _basket(request.get_json())
         order = orders.place(sku, quantity) or abort(404, "no such product")
         try:
-            payments.charge(order)
-        except Exception as error:
-            # Refused by the circuit or failed on the way: the order stands, and is paid later.
-            app.logger.info("order %s awaits payment: %s", order.number, error)
+            paid = payments.charge_or_wait(order)
+        except (requests.RequestException, RetryExhaustedError) as error:
+            app.logger.info("order %s could not be paid: %s", order.number, error)
+            paid = False
+        if not paid:
             return {"number": order.number, "status": order.status}, 202
         orders.mark_paid(order.number)
         return {"number": order.number, "status": "paid"}, 201

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,21 +13,35 @@ from flask_svc_infra.resilience import CircuitBreaker, retry_sync
 if TYPE_CHECKING:
     from .orders import Order
 
+_logger = logging.getLogger(__name__)
+
 
 class Payments:
-    """Charges orders. Safe to use from several threads."""
+    """Charges orders. Safe to use from several threads.
+
+    The breaker is outside and the retry inside: a charge counts as one failure, not each of its attempts, and
+    an open circuit is not retried.
+
+    Attributes:
+        charge: charges an order, or raises; an open circuit raises ``CircuitBreakerError``.
+        charge_or_wait: charges an order and returns True; returns False when the circuit is open.
+    """
 
     def __init__(self, url: str, breaker: CircuitBreaker, *, timeout: float = 1.0) -> None:
         self._url = url
         self._timeout = timeout
-        # The breaker is the outer one: it counts one failure for a charge, not one for each attempt, and an
-        # open circuit is not retried.
-        self.charge: Callable[[Order], None] = breaker.protect(self._charge_with_retry)
+        charge = retry_sync(max_attempts=2, base_delay=0.05, retry_on=(requests.ConnectionError,))(self._post)
+        self.charge: Callable[[Order], bool] = breaker.protect(charge)
+        self.charge_or_wait: Callable[[Order], bool] = breaker.protect(fallback=_wait)(charge)
 
-    def _charge_with_retry(self, order: Order) -> None:
-        retry_sync(self._charge, order, max_attempts=2, base_delay=0.05, retry_on=(requests.ConnectionError,))
-
-    def _charge(self, order: Order) -> None:
+    def _post(self, order: Order) -> bool:
         charge = {"order": order.number, "amount": order.amount}
         reply = requests.post(f"{self._url}/charges", json=charge, timeout=self._timeout)
         reply.raise_for_status()
+        return True
+
+
+def _wait(order: Order) -> bool:
+    """Answer in the payment API's place while the circuit is open: the order is paid later."""
+    _logger.info("order %s waits for the circuit to close", order.number)
+    return False
