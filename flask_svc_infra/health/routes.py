@@ -16,6 +16,7 @@ from werkzeug.http import parse_accept_header
 
 from ..errors import ConfigurationError
 from ..mounts import Answer, Mounts, Probe, ProbeKind, mounts_of, settings_of
+from ..shortcut import install_shortcut
 from .answers import Asked, Format, alive, check_answer, held_answer, not_found, ready_answer, startup_answer
 from .model import HealthCheckFn
 from .registry import HealthRegistry
@@ -69,7 +70,8 @@ def add_health_routes(
         prefix: where they live.
         include_in_schema: whether an OpenAPI extension that scans the app (APIFlask) shows them; elsewhere see
             :func:`~flask_svc_infra.health.openapi_paths`.
-        detailed_on_failure: whether bodies name the checks and say why; False leaves the status alone.
+        detailed_on_failure: whether bodies name the checks and say why; False, here or as
+            ``SVC_INFRA_DETAILED_ON_FAILURE``, leaves the status alone.
 
     Raises:
         ConfigurationError: the prefix is no path, or a ``SVC_INFRA_*`` setting is malformed.
@@ -82,7 +84,8 @@ def add_health_routes(
     mounts = mounts_of(app)
     place = f"the health routes at '{prefix}'"
     mounts.claim(place, "Call add_health_routes once for a prefix, or give the second another prefix.")
-    probes = _Probes(mounts, behind, app.app_context, settings.health_cache_ttl, detailed_on_failure)
+    detailed = detailed_on_failure and settings.detailed_on_failure
+    probes = _Probes(mounts, behind, app.app_context, settings.health_cache_ttl, detailed)
     try:
         mounted = _mount(app, probes, prefix, include_in_schema=include_in_schema)
     except BaseException:
@@ -90,6 +93,7 @@ def add_health_routes(
         raise
     for path, probe in mounted.items():
         (mounts.probe_prefixes if path.endswith("/") else mounts.probes)[path] = probe
+    install_shortcut(app)
     mounts.parts.setdefault(REGISTRY, behind)
     behind._within = behind._within or app.app_context  # noqa: SLF001 - checks asked from Python see an app too
 
@@ -113,10 +117,7 @@ def add_dependency_health(app: Flask, name: str, check_fn: HealthCheckFn, *, cri
         return
     registry = HealthRegistry()
     registry.add(name, check_fn, critical=critical)
-    settings = settings_of(app)
-    add_health_routes(
-        app, registry, prefix=settings.health_prefix, detailed_on_failure=settings.detailed_on_failure
-    )
+    add_health_routes(app, registry, prefix=settings_of(app).health_prefix)
 
 
 def sync_registry(registry: HealthRegistry | AsyncRegistry) -> HealthRegistry:
@@ -227,7 +228,7 @@ def _mount(app: Flask, probes: _Probes, prefix: str, *, include_in_schema: bool)
         mounted[probe.rule.removesuffix("<name>")] = probe
         view = _view(answer)
         view.__name__, view.__doc__ = endpoint, doc
-        blueprint.add_url_rule(rule, endpoint, view, methods=["GET"], strict_slashes=False)
+        blueprint.add_url_rule(rule, endpoint, view, methods=["GET"])
     app.register_blueprint(blueprint, url_prefix=prefix)
     return mounted
 
@@ -262,9 +263,11 @@ def require_app(app: Any, function: str) -> None:
 
 
 def _require_prefix(prefix: Any) -> str:
-    if not isinstance(prefix, str) or not prefix.startswith("/") or "<" in prefix or not prefix.strip("/"):
+    """Return *prefix*, or refuse what no path can start with."""
+    well_formed = isinstance(prefix, str) and prefix.startswith("/") and prefix.strip("/")
+    if not well_formed or prefix.endswith("/") or "//" in prefix or any(sign in prefix for sign in "<>?# \t\r\n"):
         raise ConfigurationError(
-            f"the health routes were given the prefix {prefix!r}; nothing was mounted. "
-            "Pass a path that starts with a slash, as in '/_health'."
+            f"the prefix of the health routes is {prefix!r}; nothing was mounted. "
+            "Pass a path that starts with a slash and does not end with one, as in '/_health'."
         )
-    return prefix.rstrip("/")
+    return str(prefix)
