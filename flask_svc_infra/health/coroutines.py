@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from .deadline import lane_threads
 
-__all__ = ["drive"]
+__all__ = ["drive", "outlast"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,12 @@ def drive(awaitable: Awaitable[Any], timeout: float) -> Any:
     return _run(awaitable, timeout, strays)
 
 
-def _run(awaitable: Awaitable[Any], timeout: float, strays: list[threading.Thread]) -> Any:
+def outlast(strays: list[threading.Thread], awaitable: Awaitable[Any], timeout: float) -> float:
+    """Wait for the threads that an earlier run left; return the seconds that are left for *awaitable*.
+
+    Raises:
+        TimeoutError: they were still going after *timeout* seconds; *awaitable* is closed.
+    """
     deadline = time.monotonic() + timeout
     for thread in strays:
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -48,10 +53,15 @@ def _run(awaitable: Awaitable[Any], timeout: float, strays: list[threading.Threa
         if isinstance(awaitable, Coroutine):
             awaitable.close()
         raise TimeoutError
+    return max(0.0, deadline - time.monotonic())
+
+
+def _run(awaitable: Awaitable[Any], timeout: float, strays: list[threading.Thread]) -> Any:
+    timeout = outlast(strays, awaitable, timeout)
 
     async def bounded() -> Any:
         asyncio.get_running_loop().set_default_executor(_DaemonThreads(strays))
-        async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+        async with asyncio.timeout(timeout):
             return await awaitable
 
     with asyncio.Runner() as runner:

@@ -21,6 +21,7 @@ __all__ = [
     "HealthCheckFn",
     "HealthCheckResult",
     "HealthStatus",
+    "Verdict",
     "name_of",
     "require_seconds",
 ]
@@ -71,6 +72,7 @@ class HealthCheckResult:
 
 
 Verdict = HealthCheckResult | HealthStatus | bool
+"""What a check may return."""
 
 HealthCheckFn = Callable[[], Verdict | Awaitable[Verdict]]
 """A check: takes nothing; returns a result, a status or a bool (or an awaitable of one); raises when unhealthy."""

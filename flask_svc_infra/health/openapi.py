@@ -1,50 +1,57 @@
-"""Describe the mounted probes as OpenAPI, for apps whose document no extension of ours can reach."""
+"""Describe the probes as OpenAPI, when they are asked to be seen."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from ..mounts import Probe, ProbeKind, mounts_of
 
-__all__ = ["openapi_paths"]
+__all__ = ["document", "openapi_paths", "show"]
 
-_SUMMARIES: dict[ProbeKind, str] = {
-    "static": "Tell that the process answers.",
-    "live": "Tell that the process is running.",
-    "ready": "Tell whether the service can take requests.",
-    "startup": "Tell whether the critical dependencies are there.",
-    "check": "Tell how one dependency is.",
-    "group": "Tell how a group of dependencies is.",
-}
+PART = "openapi.paths"
+"""Where among an app's parts the path items are kept, by URL rule; the plain probes put theirs there too."""
+
+_CONVERTER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _UNAVAILABLE = frozenset[ProbeKind]({"ready", "startup", "check", "group"})
 _NAMED = frozenset[ProbeKind]({"check", "group"})
-_STATUS: dict[str, Any] = {"type": "string", "enum": ["healthy", "degraded", "unhealthy", "unknown", "ok"]}
 
 
 def openapi_paths(app: Any) -> dict[str, Any]:
-    """Return the ``paths`` of every probe mounted on *app*, to be merged into its OpenAPI document.
+    """Return the OpenAPI path items of the probes that were mounted with ``include_in_schema=True``.
 
-    For flask-smorest: ``api.spec.path(path=path, operations=item)`` for each pair.
+    For documents made by an extension that sees its own routes alone. With flask-smorest::
+
+        for path, operations in openapi_paths(app).items():
+            api.spec.path(path, operations=operations)
 
     Args:
         app: the Flask app, with its probes mounted.
     """
-    mounts = mounts_of(app)
-    probes = [*mounts.probes.values(), *mounts.probe_prefixes.values()]
-    return {probe.rule.replace("<", "{").replace(">", "}"): {"get": _operation(probe)} for probe in probes}
+    items = mounts_of(app).parts.get(PART, {})
+    return {_CONVERTER.sub(r"{\1}", rule): deepcopy(item) for rule, item in items.items()}
 
 
-def _operation(probe: Probe) -> dict[str, Any]:
-    responses = {"200": _response("It can.")}
+def show(blueprint: Any, *, visible: bool) -> None:
+    """Tell APIFlask, which reads these attributes of every blueprint, whether to document this one."""
+    blueprint.enable_openapi = visible
+    blueprint.tag = "health"
+
+
+def document(app: Any, probe: Probe, view: Callable[..., Any], summary: str) -> None:
+    """Keep what the probe does for :func:`openapi_paths`, and give it to APIFlask."""
+    operation = _operation(probe, summary)
+    mounts_of(app).parts.setdefault(PART, {})[probe.rule] = {"get": operation}
+    view._spec = deepcopy(operation)  # type: ignore[attr-defined]  # noqa: SLF001 - APIFlask's own name for it
+
+
+def _operation(probe: Probe, summary: str) -> dict[str, Any]:
+    responses = {"200": _answer("It is healthy or degraded." if probe.kind in _UNAVAILABLE else "Always.")}
+    operation: dict[str, Any] = {"summary": summary, "tags": ["health"], "responses": responses}
     if probe.kind in _UNAVAILABLE:
-        responses["503"] = _response("It cannot.")
-    operation: dict[str, Any] = {
-        "operationId": probe.rule.strip("/").replace("/", "_").replace("<", "").replace(">", ""),
-        "summary": _SUMMARIES[probe.kind],
-        "tags": ["health"],
-        "security": [],
-        "responses": responses,
-    }
+        responses["503"] = _answer("It is unhealthy or unknown, or something holds it back.")
     if probe.kind in _NAMED:
         responses["404"] = {"description": "There is none of this name."}
         operation["parameters"] = [
@@ -53,6 +60,7 @@ def _operation(probe: Probe) -> dict[str, Any]:
     return operation
 
 
-def _response(description: str) -> dict[str, Any]:
-    schema = {"type": "object", "properties": {"status": _STATUS}, "required": ["status"]}
+def _answer(description: str) -> dict[str, Any]:
+    status = {"type": "string", "enum": ["ok", "healthy", "degraded", "unhealthy", "unknown"]}
+    schema = {"type": "object", "properties": {"status": status}, "required": ["status"]}
     return {"description": description, "content": {"application/json": {"schema": schema}}}

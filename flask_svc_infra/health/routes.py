@@ -6,21 +6,18 @@ that is mounted here as its :class:`~flask_svc_infra.mounts.Probe`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
-from urllib.parse import parse_qs
 
 from flask import Blueprint, Flask, Response, request
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
 from ..errors import ConfigurationError
-from ..mounts import Answer, Mounts, Probe, ProbeKind, mounts_of, settings_of
+from ..mounts import Answer, Probe, ProbeKind, mounts_of, settings_of
 from ..shortcut import install_shortcut
-from .answers import Asked, Format, alive, check_answer, held_answer, not_found, ready_answer, startup_answer
 from .model import HealthCheckFn
+from .openapi import document, show
+from .probes import Probes
 from .registry import HealthRegistry
-from .runner import Report
 
 __all__ = [
     "REGISTRY",
@@ -33,12 +30,6 @@ __all__ = [
 
 REGISTRY = "health.registry"
 """Where the registry an app serves is kept among its mounts' parts."""
-
-_FORMATS: dict[str, Format] = {
-    "application/json": "json",
-    "application/health+json": "health+json",
-    "text/plain": "text",
-}
 
 
 class AsyncRegistry(Protocol):
@@ -85,7 +76,7 @@ def add_health_routes(
     place = f"the health routes at '{prefix}'"
     mounts.claim(place, "Call add_health_routes once for a prefix, or give the second another prefix.")
     detailed = detailed_on_failure and settings.detailed_on_failure
-    probes = _Probes(mounts, behind, app.app_context, settings.health_cache_ttl, detailed)
+    probes = Probes(mounts, behind, app.app_context, settings.health_cache_ttl, detailed)
     try:
         mounted = _mount(app, probes, prefix, include_in_schema=include_in_schema)
     except BaseException:
@@ -135,123 +126,41 @@ def sync_registry(registry: HealthRegistry | AsyncRegistry) -> HealthRegistry:
     return behind
 
 
-class _Probes:
-    """The answers of one mount."""
-
-    def __init__(
-        self, mounts: Mounts, registry: HealthRegistry, within: Callable[[], Any], ttl: float, detailed: bool
-    ) -> None:
-        self._mounts = mounts
-        self._registry = registry
-        self._within = within
-        self._ttl = ttl
-        self._detailed = detailed
-
-    def live(self, environ: Mapping[str, Any]) -> Answer:
-        return alive(_form(environ))
-
-    def ready(self, environ: Mapping[str, Any]) -> Answer:
-        return self._held("ready", environ) or self._group("ready", environ)
-
-    def startup(self, environ: Mapping[str, Any]) -> Answer:
-        return self._held("startup", environ) or self._group("startup", environ)
-
-    def check(self, environ: Mapping[str, Any]) -> Answer:
-        held = self._held("check", environ)
-        if held is not None:
-            return held
-        name = _last_segment(environ)
-        try:
-            reports = self._run([name])
-        except KeyError:
-            return not_found("health check", name)
-        return check_answer(reports[0], self._asked(environ))
-
-    def group(self, environ: Mapping[str, Any]) -> Answer:
-        name = _last_segment(environ)
-        kind: ProbeKind = "ready" if name == "ready" else "startup" if name == "startup" else "group"
-        return self._held(kind, environ) or self._group(name, environ)
-
-    def _group(self, group: str, environ: Mapping[str, Any]) -> Answer:
-        asked = self._asked(environ)
-        members = [check.name for check in self._registry.checks if check.belongs_to(group)]
-        if not members and group not in ("ready", "startup"):
-            return not_found("health group", group)
-        try:
-            reports = self._run([name for name in members if name not in asked.exclude])
-        except KeyError:  # one was removed a moment ago
-            return self._group(group, environ)
-        asked = self._asked(environ)
-        if group == "startup":
-            return startup_answer(reports, asked, members=members)
-        return ready_answer(reports, asked, members=members, subject=group)
-
-    def _run(self, names: Iterable[str]) -> list[Report]:
-        return self._registry._check(names, within=self._within, max_age=self._ttl)  # noqa: SLF001 - the way in
-
-    def _asked(self, environ: Mapping[str, Any]) -> Asked:
-        query = environ.get("QUERY_STRING")
-        asked = parse_qs(query, keep_blank_values=True) if query else {}
-        return Asked(
-            form=_form(environ),
-            verbose="verbose" in asked,
-            exclude=frozenset(asked.get("exclude", ())),
-            detailed=self._detailed,
-            now=self._registry._runner.clock(),  # noqa: SLF001
-        )
-
-    def _held(self, kind: ProbeKind, environ: Mapping[str, Any]) -> Answer | None:
-        reason = self._mounts.held(kind)
-        return None if reason is None else held_answer(reason, self._asked(environ))
+_QUESTIONS: tuple[tuple[str, ProbeKind, str], ...] = (
+    ("/live", "live", "Tell that the process is running."),
+    ("/ready", "ready", "Tell whether the service can take requests."),
+    ("/startup", "startup", "Tell whether the critical dependencies are there."),
+    ("/checks/<name>", "check", "Tell how one dependency is."),
+    ("/groups/<name>", "group", "Tell how a group of dependencies is."),
+)
 
 
-def _mount(app: Flask, probes: _Probes, prefix: str, *, include_in_schema: bool) -> dict[str, Probe]:
+def _mount(app: Flask, probes: Probes, prefix: str, *, include_in_schema: bool) -> dict[str, Probe]:
+    """Mount a blueprint with the probes' views; return the probes by the path (or its beginning) they answer."""
     name = "svc_infra_health" + ("" if prefix == "/_health" else prefix.replace("/", "_").replace(".", "_"))
-    blueprint = Blueprint(name, __name__)
-    blueprint.enable_openapi = include_in_schema  # type: ignore[attr-defined]  # what APIFlask asks a blueprint
+    blueprint = Blueprint(name, __name__, url_prefix=prefix)
+    show(blueprint, visible=include_in_schema)
     mounted: dict[str, Probe] = {}
-    table: tuple[tuple[str, str, ProbeKind, Callable[[Mapping[str, Any]], Answer], str], ...] = (
-        ("live", "/live", "live", probes.live, "Tell that the process is running."),
-        ("ready", "/ready", "ready", probes.ready, "Tell whether the service can take requests."),
-        (
-            "startup",
-            "/startup",
-            "startup",
-            probes.startup,
-            "Tell whether the critical dependencies are there.",
-        ),
-        ("check", "/checks/<name>", "check", probes.check, "Tell how one dependency is."),
-        ("group", "/groups/<name>", "group", probes.group, "Tell how a group of dependencies is."),
-    )
-    for endpoint, rule, kind, answer, doc in table:
-        probe = Probe(prefix + rule, kind, answer)
+    for path, kind, summary in _QUESTIONS:
+        probe = Probe(prefix + path, kind, getattr(probes, kind))
         mounted[probe.rule.removesuffix("<name>")] = probe
-        view = _view(answer)
-        view.__name__, view.__doc__ = endpoint, doc
-        blueprint.add_url_rule(rule, endpoint, view, methods=["GET"])
-    app.register_blueprint(blueprint, url_prefix=prefix)
+        view = _view(probe.answer, kind, summary)
+        blueprint.add_url_rule(path, kind, view, methods=["GET"])
+        if include_in_schema:
+            document(app, probe, view, summary)
+    app.register_blueprint(blueprint)
     return mounted
 
 
-def _view(answer: Callable[[Mapping[str, Any]], Answer]) -> Callable[..., Response]:
+def _view(answer: Callable[[Mapping[str, Any]], Answer], name: str, summary: str) -> Callable[..., Response]:
+    """Return the view that gives the short cut's answer to whoever reaches Flask."""
+
     def view(**_: Any) -> Response:
         given = answer(request.environ)
         return Response(given.body, given.status, dict(given.headers), content_type=given.content_type)
 
+    view.__name__, view.__doc__ = name, summary
     return view
-
-
-def _form(environ: Mapping[str, Any]) -> Format:
-    accept = environ.get("HTTP_ACCEPT")
-    if not accept or accept == "*/*":
-        return "json"
-    best = parse_accept_header(accept, MIMEAccept).best_match(_FORMATS, default="application/json")
-    return _FORMATS[best]
-
-
-def _last_segment(environ: Mapping[str, Any]) -> str:
-    path: str = environ.get("PATH_INFO", "")
-    return path.rstrip("/").rpartition("/")[2].encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def require_app(app: Any, function: str) -> None:
@@ -265,7 +174,12 @@ def require_app(app: Any, function: str) -> None:
 def _require_prefix(prefix: Any) -> str:
     """Return *prefix*, or refuse what no path can start with."""
     well_formed = isinstance(prefix, str) and prefix.startswith("/") and prefix.strip("/")
-    if not well_formed or prefix.endswith("/") or "//" in prefix or any(sign in prefix for sign in "<>?# \t\r\n"):
+    if (
+        not well_formed
+        or prefix.endswith("/")
+        or "//" in prefix
+        or any(sign in prefix for sign in "<>?# \t\r\n")
+    ):
         raise ConfigurationError(
             f"the prefix of the health routes is {prefix!r}; nothing was mounted. "
             "Pass a path that starts with a slash and does not end with one, as in '/_health'."

@@ -6,14 +6,17 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from dataclasses import replace
+from inspect import isawaitable
 
 from flask import Flask, Response, request
 
 from ..errors import ConfigurationError
 from ..mounts import Hold, Mounts, mounts_of
 from .forking import renew_in_children
-from .model import HealthCheckFn, name_of, require_seconds
+from .model import HealthCheckFn, HealthCheckResult, Verdict, name_of, require_seconds
+from .redaction import redact
 from .registry import HealthRegistry
 from .routes import require_app
 from .runner import Report
@@ -66,7 +69,7 @@ def add_startup_probe(
             Hold("startup", frozenset({"ready", "startup", "check", "group"}), gate.reason),
         )
         return
-    missing = wait(registry, timeout=timeout, interval=interval)
+    missing = _named(wait(registry, timeout=timeout, interval=interval))
     if missing:
         raise RuntimeError(
             f"dependencies not ready after {timeout:g}s: {missing_line(missing)}; the app was not started. "
@@ -119,7 +122,7 @@ class _Gate:
             _logger.error(
                 "dependencies not ready after %gs: %s; the gate stays shut and goes on trying",
                 self._timeout,
-                missing_line(missing),
+                missing_line(_named(missing)),
             )
         while missing:
             missing = wait(self._registry, timeout=_LONG, interval=self._interval, on_attempt=self._note)
@@ -127,19 +130,45 @@ class _Gate:
         _logger.info("all dependencies are ready; the gate is open")
 
     def _note(self, missing: list[Report]) -> None:
-        self._missing = missing_line(missing)
+        self._missing = missing_line(_named(missing))
 
 
 def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
+    """Return a registry of its own for *checks*, under names that differ."""
     if callable(checks) or isinstance(checks, str):
         raise ConfigurationError(
             "add_startup_probe was given one check instead of a list; nothing was changed. "
             "Write checks=[check_database(url)]."
         )
     registry = HealthRegistry()
-    taken: dict[str, int] = {}
-    for check_fn in checks:
-        name = name_of(check_fn).replace("/", "_")
-        taken[name] = taken.get(name, 0) + 1
-        registry.add(name if taken[name] == 1 else f"{name} ({taken[name]})", check_fn)
+    for number, check_fn in enumerate(checks, 1):
+        registry.add(f"startup check {number}", _Named(check_fn) if callable(check_fn) else check_fn)
     return registry
+
+
+class _Named:
+    """A check that remembers what its results call themselves: none is registered, so that is its name."""
+
+    def __init__(self, check_fn: HealthCheckFn) -> None:
+        self._check_fn = check_fn
+        self.name = name_of(check_fn)
+
+    def __call__(self) -> Verdict | Awaitable[Verdict]:
+        value = self._check_fn()
+        return self._awaited(value) if isawaitable(value) else self._noted(value)
+
+    async def _awaited(self, value: Awaitable[Verdict]) -> Verdict:
+        return self._noted(await value)
+
+    def _noted(self, value: Verdict) -> Verdict:
+        if isinstance(value, HealthCheckResult) and value.name:
+            self.name = redact(str(value.name))
+        return value
+
+
+def _named(missing: Iterable[Report]) -> list[Report]:
+    """Return the reports under their checks' own names."""
+    return [
+        replace(report, result=replace(report.result, name=name_of(report.check.check_fn)))
+        for report in missing
+    ]
