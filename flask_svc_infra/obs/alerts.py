@@ -31,15 +31,6 @@ def _alert(
     )
 
 
-def _service(scope: Scope) -> str:
-    """Name the service in an annotation: ``shop/web``, or ``web`` where there is no namespace."""
-    if not scope.by:
-        return scope.job or "the service"
-    *outer, last = scope.by
-    parts = [f"{{{{ with $labels.{label} }}}}{{{{ . }}}}/{{{{ end }}}}" for label in outer]
-    return "".join(parts) + f"{{{{ $labels.{last} }}}}"
-
-
 def _high_error_rate(scope: Scope) -> Alert:
     total = promql.selector("http_requests_total", scope.customers())
     failed = promql.selector("http_requests_total", [*scope.customers(), ("status", "=~", "5..")])
@@ -49,9 +40,9 @@ def _high_error_rate(scope: Scope) -> Alert:
         f"sum {scope.grouping} (rate({failed}[5m]))\n/ sum {scope.grouping} (rate({total}[5m]))\n> 0.01",
         hold="2m",
         severity="warning",
-        summary=f"{_service(scope)} fails {{{{ $value | humanizePercentage }}}} of its requests",
+        summary=f"{scope.service()} fails {{{{ $value | humanizePercentage }}}} of its requests",
         description=(
-            f"{{{{ $value | humanizePercentage }}}} of the requests to {_service(scope)} were answered 5xx "
+            f"{{{{ $value | humanizePercentage }}}} of the requests to {scope.service()} were answered 5xx "
             "over the last 5 minutes; the limit is 1%. Probes are not counted."
         ),
     )
@@ -66,9 +57,9 @@ def _high_latency(scope: Scope) -> Alert:
         f"histogram_quantile(0.99, sum {grouping} (rate({buckets}[5m])))\n> 2",
         hold="5m",
         severity="warning",
-        summary=f"{_service(scope)} is slow: P99 is {{{{ $value | humanizeDuration }}}}",
+        summary=f"{scope.service()} is slow: P99 is {{{{ $value | humanizeDuration }}}}",
         description=(
-            f"One request in a hundred to {_service(scope)} took {{{{ $value | humanizeDuration }}}} "
+            f"One request in a hundred to {scope.service()} took {{{{ $value | humanizeDuration }}}} "
             "or longer over the last 5 minutes; the limit is 2s. Probes are not counted."
         ),
     )
@@ -88,9 +79,9 @@ def _circuit_breaker_open(scope: Scope) -> Alert:
         ")",
         hold="1m",
         severity="critical",
-        summary=f"Circuit {{{{ $labels.name }}}} of {_service(scope)} is open",
+        summary=f"Circuit {{{{ $labels.name }}}} of {scope.service()} is open",
         description=(
-            f"The circuit breaker {{{{ $labels.name }}}} of {_service(scope)} has been open for more than "
+            f"The circuit breaker {{{{ $labels.name }}}} of {scope.service()} has been open for more than "
             "a minute in at least one worker: calls to what it guards are refused. A trial under way in "
             "between (half-open) does not end the alert; closing does."
         ),

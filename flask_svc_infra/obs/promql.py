@@ -87,5 +87,5 @@ def duration(total: int) -> str:
 
 def number(value: float) -> str:
     """Write *value* the way a person would: ``0.001``, neither ``1e-03`` nor ``0.0010000000000000009``."""
-    text = format(Decimal(repr(round(value, 12))), "f")
+    text = format(Decimal(repr(round(float(value), 12))), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

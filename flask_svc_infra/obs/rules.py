@@ -21,7 +21,7 @@ RUNBOOKS = "docs/runbooks.md"
 """Where the runbooks are read: a path in the sources; set the place your team publishes them at."""
 
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_RESERVED = frozenset({"slo", "window", "long_window", "short_window", "severity", "alertname"})
+_RESERVED = frozenset({"slo", "window", "short_window", "severity", "alertname"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +72,12 @@ class Scope:
         return [(label, "=", value) for label, value in pairs if value is not None]
 
     @property
+    def fixed(self) -> dict[str, str]:
+        """The labels a recorded series needs because no aggregation keeps them."""
+        lost = {label: value for label, _, value in self.matchers if label not in self.by}
+        return {**self.labels, **lost}
+
+    @property
     def grouping(self) -> str:
         """The aggregation clause, ``by (namespace, job)``."""
         return f"by ({', '.join(self.by)})"
@@ -82,6 +88,14 @@ class Scope:
             return self.matchers
         prefixes = "|".join(promql.literal(prefix.rstrip("/")) for prefix in self.probe_prefixes)
         return [*self.matchers, ("path", "!~", f"({prefixes})([/|].*)?")]
+
+    def service(self) -> str:
+        """Name the service in an annotation: ``shop/web``, or ``web`` where there is no namespace."""
+        if not self.by:
+            return self.job or "the service"
+        *outer, last = self.by
+        parts = [f"{{{{ with $labels.{label} }}}}{{{{ . }}}}/{{{{ end }}}}" for label in outer]
+        return "".join(parts) + f"{{{{ $labels.{last} }}}}"
 
     def runbook(self, alert: str) -> str:
         """Where the runbook of *alert* is read."""
@@ -126,11 +140,10 @@ class Group:
 
 
 def _rule(rule: Recording | Alert) -> dict[str, Any]:
-    expr = rule.expr if "\n" not in rule.expr else rule.expr.rstrip("\n") + "\n"
     if isinstance(rule, Recording):
-        document: dict[str, Any] = {"record": rule.record, "expr": expr}
+        document: dict[str, Any] = {"record": rule.record, "expr": rule.expr}
     else:
-        document = {"alert": rule.alert, "expr": expr}
+        document = {"alert": rule.alert, "expr": rule.expr}
         if rule.hold is not None:
             document["for"] = rule.hold
     if rule.labels:

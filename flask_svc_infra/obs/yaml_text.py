@@ -13,7 +13,7 @@ __all__ = ["to_yaml"]
 
 Value = Mapping[str, "Value"] | Sequence["Value"] | str | int | float | bool
 
-_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./()%#-]*(?: [A-Za-z0-9_./()%-]+)*|\d+[smhdwy]")
+_PLAIN = re.compile(r"[A-Za-z_/](?:[A-Za-z0-9_./()%#-]|:(?=\w))*(?: [A-Za-z0-9_./()%-]+)*|\d+[smhdwy]")
 _WORDS_WITH_MEANING = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
@@ -39,8 +39,8 @@ def _block(value: Value, indent: int) -> Iterator[str]:
 
 def _entry(key: str, item: Value, indent: int) -> Iterator[str]:
     if isinstance(item, str) and _fits_a_literal_block(item):
-        yield f"{key} |"
-        for line in item.rstrip("\n").split("\n"):
+        yield f"{key} |" if item.endswith("\n") else f"{key} |-"
+        for line in item.removesuffix("\n").split("\n"):
             yield " " * (indent + 2) + line if line else ""
     elif isinstance(item, Mapping | Sequence) and not isinstance(item, str) and item:
         yield key
@@ -50,29 +50,35 @@ def _entry(key: str, item: Value, indent: int) -> Iterator[str]:
 
 
 def _fits_a_literal_block(text: str) -> bool:
-    """A literal block ends in exactly one newline, and its first line is neither indented nor empty."""
-    lines = text.split("\n")
+    """Tell whether *text* has lines, and ones a block keeps as they are.
+
+    A block's first line must be neither indented nor empty, and it ends in one newline or in none.
+    """
+    lines = text.removesuffix("\n").split("\n")
     return (
-        text.endswith("\n")
-        and not text.endswith("\n\n")
-        and bool(lines[0])
-        and not lines[0].startswith((" ", "\t"))
+        "\n" in text
         and all(line.isprintable() and line == line.rstrip() for line in lines)
+        and bool(lines[0] and lines[-1])
+        and not lines[0].startswith(" ")
     )
 
 
 def _scalar(value: Value) -> str:
+    if isinstance(value, str):
+        return _string(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    if isinstance(value, Mapping):
-        return "{}"
-    if not isinstance(value, str):
-        return "[]"
-    if _PLAIN.fullmatch(value) and value.casefold() not in _WORDS_WITH_MEANING:
-        return value
-    return '"' + "".join(_escaped(character) for character in value) + '"'
+    return "{}" if isinstance(value, Mapping) else "[]"
+
+
+def _string(text: str) -> str:
+    if _PLAIN.fullmatch(text) and text.casefold() not in _WORDS_WITH_MEANING:
+        return text
+    if ('"' in text or "\\" in text) and text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    return '"' + "".join(_escaped(character) for character in text) + '"'
 
 
 def _escaped(character: str) -> str:
