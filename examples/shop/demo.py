@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT / "tests")]
 
+from support.gunicorn_runner import switches
 from support.postgres import PostgresServer  # noqa: E402 - the same servers that the tests stand on
 from support.processes import eventually, finish, free_port, spawn, started  # noqa: E402
 from support.valkey import ValkeyServer  # noqa: E402
@@ -108,9 +109,9 @@ def _serve_payments(stack: ExitStack, folder: Path, environ: dict[str, str], url
 
 def _serve_shop(stack: ExitStack, folder: Path, environ: dict[str, str], port: int, workers: int) -> None:
     log = folder / "shop.log"
-    argv = [sys.executable, "-m", "gunicorn", "--config", "python:flask_svc_infra.gunicorn"]
+    argv = [sys.executable, "-m", "gunicorn", *switches(), "--config", "python:flask_svc_infra.gunicorn"]
     argv += ["--bind", f"{HOST}:{port}", "--workers", str(workers), "--worker-class", "gthread"]
-    argv += ["--threads", "8", "--no-control-socket", "shop.app:create_app()"]
+    argv += ["--threads", "8", "shop.app:create_app()"]
     process = spawn(argv, log=log, env=environ, cwd=folder)
     stack.callback(finish, process, signum=signal.SIGTERM, timeout=10)
 

@@ -34,7 +34,7 @@ class Demo(NamedTuple):
     def turn(self, faults: str) -> None:
         assert request(f"{self.api}/faults?{faults}", "PUT").status == 200
 
-    def metric(self, name: str, **labels: str) -> float:
+    def metric(self, name: str, /, **labels: str) -> float:
         """Return the sum of a metric's samples that carry *labels*."""
         families = text_string_to_metric_families(self.get("/metrics").text)
         samples = [sample for family in families for sample in family.samples if sample.name == name]
@@ -61,7 +61,8 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
     def urls() -> re.Match[str] | None:
         text = output.read_text()
-        assert process.poll() is None, f"the demo exited with {process.returncode}:\n{text}"
+        if process.poll() is not None:
+            pytest.fail(f"the demo exited with {process.returncode}:\n{text}")
         return re.search(r"(http://\S+)/ .*the shop[\s\S]*?'(http://[^/]+)/faults", text)
 
     try:

@@ -16,7 +16,7 @@ from .web import Reply, request
 TESTS = Path(__file__).resolve().parent.parent
 
 
-def _switches() -> list[str]:
+def switches() -> list[str]:
     """Return ``--no-control-socket`` where this gunicorn has one: its socket lies in the home directory."""
     from gunicorn.config import KNOWN_SETTINGS
 
@@ -50,7 +50,7 @@ class Gunicorn:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / "gunicorn.log"
-        argv = [sys.executable, "-m", "gunicorn", *_switches(), "--bind", f"127.0.0.1:{self.port}"]
+        argv = [sys.executable, "-m", "gunicorn", *switches(), "--bind", f"127.0.0.1:{self.port}"]
         argv += ["--workers", str(workers), "--worker-class", worker_class, "--threads", str(threads)]
         argv += ["--pid", str(folder / "gunicorn.pid")]
         if preload:
