@@ -16,7 +16,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-__all__ = ["DEFAULT_BUCKETS", "PREFIX", "Settings", "parse_flag"]
+__all__ = ["DEFAULT_BUCKETS", "PREFIX", "Settings", "parse_flag", "require_path", "require_word"]
 
 PREFIX = "SVC_INFRA_"
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -61,6 +61,33 @@ def _path(value: Any) -> str:
     ):
         raise _Refused("a path that starts with a slash and does not end with one, as in '/metrics'")
     return value
+
+
+def require_path(subject: str, value: Any) -> str:
+    """Return *value*, a path an argument gave, by the rule the settings follow.
+
+    Raises:
+        ConfigurationError: it is none; the message names *subject*.
+    """
+    return _required(subject, value, _path)
+
+
+def require_word(subject: str, value: Any) -> str:
+    """Return *value*, a word without spaces, as an environment variable's name is.
+
+    Raises:
+        ConfigurationError: it is none; the message names *subject*.
+    """
+    return _required(subject, value, _name)
+
+
+def _required(subject: str, value: Any, read: Callable[[Any], str]) -> str:
+    try:
+        return read(value)
+    except _Refused as expected:
+        raise ConfigurationError(
+            f"{subject} is {value!r}, which cannot work; nothing was mounted. Give {expected}."
+        ) from None
 
 
 def _seconds(value: Any) -> float:
@@ -121,8 +148,8 @@ def _networks(value: Any) -> tuple[Network, ...]:
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable() or " " in value:
-        raise _Refused("a word without spaces")
+    if not isinstance(value, str) or not value or not value.isprintable() or " " in value or "=" in value:
+        raise _Refused("a word without spaces or equals signs")
     return value
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .config import Settings
+from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -160,7 +161,15 @@ class Entry:
 
 
 def mounts_of(app: Any) -> Mounts:
-    """Return the app's mounts, made at the first call."""
+    """Return the app's mounts, made at the first call.
+
+    Raises:
+        ConfigurationError: *app* is no Flask app.
+    """
+    if not isinstance(getattr(app, "extensions", None), dict):
+        raise ConfigurationError(
+            f"a {type(app).__name__} was given for the app; nothing was mounted. Pass the Flask app."
+        )
     mounts = app.extensions.get(EXTENSION_KEY)
     if mounts is None:
         mounts = app.extensions[EXTENSION_KEY] = Mounts()

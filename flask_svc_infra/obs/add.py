@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
+from ..config import require_path
 from ..errors import ConfigurationError
 from ..mounts import entry_of, mounts_of, settings_of
 from . import catalog, multiprocess
@@ -66,8 +67,13 @@ def add_observability(
         OSError: ``PROMETHEUS_MULTIPROC_DIR`` names a directory that cannot be made.
     """
     settings = settings_of(app)
-    path = settings.metrics_path if metrics_path is None else _checked(metrics_path, "metrics_path")
+    path = settings.metrics_path if metrics_path is None else require_path("metrics_path", metrics_path)
     skip = _checked_all(skip_metric_paths)
+    if route_classifier is not None and not callable(route_classifier):
+        raise ConfigurationError(
+            f"route_classifier is {route_classifier!r}, which cannot be called; nothing was mounted. "
+            "Give a function that takes a URL rule and a method and returns a class."
+        )
     if not settings.metrics_enabled:
         return lambda: None
     directory = multiprocess.directory_in_use()

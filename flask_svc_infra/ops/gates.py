@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, current_app, request
 
+from ..config import require_word
 from ..errors import ConfigurationError
 from ..mounts import mounts_of, settings_of, under
 from .bypass import Bypass, in_networks
@@ -63,6 +64,7 @@ def add_maintenance_mode(
         RuntimeError: the app already has maintenance mode by this variable.
     """
     settings = settings_of(app)
+    require_word("env_var", env_var)
     if env_var == _DEFAULT_VARIABLE:
         env_var = settings.maintenance_env_var
     if exempt_prefixes is None:
@@ -158,13 +160,12 @@ def _offer_page(app: Flask) -> None:
     app.register_blueprint(blueprint)
 
 
-def _checked(prefixes: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(prefixes, str):
-        prefixes = (prefixes,)
+def _checked(prefixes: Iterable[Any]) -> tuple[str, ...]:
+    prefixes = (prefixes,) if isinstance(prefixes, str) else tuple(prefixes)
     for prefix in prefixes:
-        if not prefix.startswith("/") or not prefix.strip("/"):
+        if not isinstance(prefix, str) or not prefix.startswith("/") or not prefix.strip("/"):
             raise ConfigurationError(
                 f"the exempt prefix {prefix!r} cannot work; nothing was mounted. Give path prefixes that "
                 "start with a slash and exempt less than everything, as in '/webhooks'."
             )
-    return tuple(prefixes)
+    return prefixes

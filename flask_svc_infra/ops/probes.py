@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, current_app, request
 
-from ..errors import ConfigurationError
+from ..config import require_path
 from ..mounts import Answer, Probe, mounts_of
 from .openapi import document, show
 from .wsgi import install_shortcut
@@ -42,7 +42,8 @@ def add_probes(app: Flask, *, prefix: str = "/_ops", include_in_schema: bool = F
         ConfigurationError: *prefix* is not empty and does not start with a slash, or ends with one.
         RuntimeError: probes are already mounted under *prefix*.
     """
-    _check(prefix)
+    if prefix != "":
+        require_path("prefix", prefix)
     mounts = mounts_of(app)
     mounts.claim(f"probes under '{prefix}'", "Give the second add_probes another prefix, or drop one.")
     blueprint = Blueprint(_free_name(app, "svc_infra_ops"), __name__, url_prefix=prefix or None)
@@ -87,17 +88,6 @@ def _operation(summary: str) -> dict[str, Any]:
         "tags": ["ops"],
         "responses": {"200": {"description": "Always.", "content": content}},
     }
-
-
-def _check(prefix: str) -> None:
-    broken = prefix and (
-        not prefix.startswith("/") or prefix.endswith("/") or "//" in prefix or "<" in prefix
-    )
-    if broken:
-        raise ConfigurationError(
-            f"the probes' prefix is {prefix!r}, which no path can start with; nothing was mounted. "
-            "Give one that starts with a slash and does not end with one, as in '/_ops'."
-        )
 
 
 def _free_name(app: Flask, wanted: str) -> str:

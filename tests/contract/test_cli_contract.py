@@ -11,6 +11,7 @@ import threading
 import pytest
 from click.testing import CliRunner
 from contract._parts import HEALTHY, UNHEALTHY, answers, bare_app, faster_than, run_python
+from flask.cli import FlaskGroup
 
 from flask_svc_infra import SvcInfra
 from flask_svc_infra.cli import group
@@ -179,6 +180,11 @@ def test_health_help_lists_the_commands():
 # --- health show --------------------------------------------------------------------------------------------
 
 
+def flask_command(app, *arguments):
+    """Run ``flask …`` as the console script does, entry points and all, for *app*."""
+    return CliRunner().invoke(FlaskGroup(create_app=lambda: app), arguments)
+
+
 @pytest.fixture
 def shop():
     app = bare_app()
@@ -190,7 +196,7 @@ def shop():
 
 def test_show_runs_the_apps_own_checks(shop):
     app, _ = shop
-    result = app.test_cli_runner().invoke(args=["svc-infra", "health", "show"])
+    result = flask_command(app, "svc-infra", "health", "show")
     assert result.exit_code == 0, result.output
     for word in ("database", "healthy", "cache", "unhealthy", "degraded"):
         assert word in result.output
@@ -199,12 +205,12 @@ def test_show_runs_the_apps_own_checks(shop):
 def test_show_exits_1_when_unhealthy(shop):
     app, infra = shop
     infra.health.add("queue", answers(UNHEALTHY))
-    assert app.test_cli_runner().invoke(args=["svc-infra", "health", "show"]).exit_code == 1
+    assert flask_command(app, "svc-infra", "health", "show").exit_code == 1
 
 
 def test_show_as_json(shop):
     app, _ = shop
-    result = app.test_cli_runner().invoke(args=["svc-infra", "health", "show", "--json"])
+    result = flask_command(app, "svc-infra", "health", "show", "--json")
     body = json.loads(result.stdout)
     assert body["status"] == "degraded"
     assert [c["name"] for c in body["checks"]] == ["database", "cache"]

@@ -313,7 +313,9 @@ def test_other_methods_are_not_allowed(path, method):
     assert served(registry_of(db=HEALTHY)).open(path, method=method).status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/_health/", "/_health", "/_healthy", "/_health/live/x", "/_health/checks/"])
+@pytest.mark.parametrize(
+    "path", ["/_health/", "/_health", "/_healthy", "/_health/live/x", "/_health/checks/"]
+)
 def test_paths_beside_the_probes_are_plain_404s(path):
     assert served(registry_of(db=HEALTHY)).get(path).status_code == 404
 
