@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ..health.coroutines import outlast
 from ..health.deadline import lane_threads, running_lanes
 from ..health.runner import CalledOff
 
@@ -70,10 +71,11 @@ class Call:
         """Bring *awaitable* to its end on the loop; called in the thread of a check's run.
 
         Raises:
-            TimeoutError: it was cancelled after *timeout* seconds, or the loop was closed under it.
+            TimeoutError: it was cancelled after *timeout* seconds, or threads of an earlier run went on that
+                long, or the loop was closed under it.
             CalledOff: it was cancelled because the call was.
         """
-        bounded = _bounded(awaitable, timeout)
+        bounded = _bounded(awaitable, outlast(lane_threads.get(), awaitable, timeout))
         try:
             future = asyncio.run_coroutine_threadsafe(bounded, self._loop)
         except RuntimeError:  # the loop is closed
