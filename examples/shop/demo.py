@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent), str(ROOT / "tests")]
 
-from support.gunicorn_runner import switches
+from support.gunicorn_runner import switches  # noqa: E402
 from support.postgres import PostgresServer  # noqa: E402 - the same servers that the tests stand on
 from support.processes import eventually, finish, free_port, spawn, started  # noqa: E402
 from support.valkey import ValkeyServer  # noqa: E402
