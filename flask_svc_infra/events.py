@@ -24,18 +24,21 @@ __all__ = [
     "CheckFinished",
     "HealthChanged",
     "MaintenanceChanged",
+    "Retried",
     "Transition",
     "check_finished",
     "circuit_transition",
     "health_changed",
     "maintenance_changed",
     "publish",
+    "retried",
 ]
 
 _logger = logging.getLogger("flask_svc_infra.events")
 _signals = Namespace()
 
 circuit_transition: NamedSignal = _signals.signal("circuit-transition")
+retried: NamedSignal = _signals.signal("retried")
 check_finished: NamedSignal = _signals.signal("check-finished")
 health_changed: NamedSignal = _signals.signal("health-changed")
 maintenance_changed: NamedSignal = _signals.signal("maintenance-changed")
@@ -59,6 +62,25 @@ class Transition:
     new: CircuitState
     reason: str
     forced: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """One attempt of a retried function failed. The sender is the function.
+
+    Attributes:
+        function: the function's qualified name.
+        attempt: the number of the attempt that failed, from 1.
+        error: the name of the exception's class.
+        delay: seconds until the next attempt; None when it was the last and the call was given up.
+        at: when, in seconds since the epoch.
+    """
+
+    function: str
+    attempt: int
+    error: str
+    delay: float | None
     at: float
 
 

@@ -1,0 +1,72 @@
+"""Breakers by name: ask twice, get the same one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, Unpack
+
+from ..errors import ConfigurationError
+from .breaker import BreakerOptions, CircuitBreaker
+
+__all__ = ["Breakers"]
+
+_DEFAULTS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in inspect.signature(CircuitBreaker).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+
+
+class Breakers:
+    """The breakers of one owner, by name.
+
+    ``breakers["payments"]`` is one, ``"payments" in breakers`` tells, iterating gives all, oldest first.
+    Thread-safe without a lock: of two threads that ask first, one's breaker stays and the other's is dropped
+    unused.
+    """
+
+    def __init__(self) -> None:
+        self._breakers: dict[str, tuple[CircuitBreaker, dict[str, Any]]] = {}
+
+    def get(self, name: str, **options: Unpack[BreakerOptions]) -> CircuitBreaker:
+        """Return the breaker called *name*, made at the first call.
+
+        Args:
+            name: its name.
+            options: those of :class:`CircuitBreaker`. Without any, whichever breaker has the name is
+                returned.
+
+        Raises:
+            ConfigurationError: the name is taken by a breaker with other options, or an option cannot work.
+            TypeError: an option is unknown.
+        """
+        asked = _DEFAULTS | options
+        entry = self._breakers.get(name)
+        if entry is None:
+            entry = self._breakers.setdefault(name, (CircuitBreaker(name, **options), asked))
+        breaker, held = entry
+        if options and asked != held:
+            raise ConfigurationError(
+                f"circuit '{name}' exists with {_shown(held, asked)} and was asked for with "
+                f"{_shown(asked, held)}; it was left as it is. Give both the same options, or one of them "
+                "another name."
+            )
+        return breaker
+
+    def __getitem__(self, name: str) -> CircuitBreaker:
+        return self._breakers[name][0]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._breakers
+
+    def __iter__(self) -> Iterator[CircuitBreaker]:
+        return iter([breaker for breaker, _ in list(self._breakers.values())])
+
+    def __len__(self) -> int:
+        return len(self._breakers)
+
+
+def _shown(options: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """Show those of *options* that differ from *others*."""
+    return ", ".join(f"{key}={value!r}" for key, value in options.items() if value != others[key])

@@ -1,0 +1,245 @@
+"""Drives one machine: the lock, the clock, the judging of outcomes, and telling what happened.
+
+The lock is held to admit and to settle, never during the user's call, a classifier, a recovery callable, a
+listener or a log line. It is re-entrant because the garbage collector may run a finalizer inside it that
+settles a call of the same circuit.
+
+The engine knows its breaker only weakly, so that a breaker nobody uses dies at once and leaves the metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, RLock
+from typing import Any
+
+from ..errors import CircuitBreakerError
+from ..events import Transition, circuit_transition, publish
+from . import recovery
+from .checked import seconds_or_zero
+from .machine import Change, CircuitState, Closed, HalfOpen, Machine, Open, Outcome, Pass, Policy
+
+__all__ = ["FOLDING", "Engine"]
+
+FOLDING: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether successes of a quiet circuit are counted without the lock. The GIL makes ``int += 1`` whole: no
+thread is switched between its load and its store. Without a GIL every result is settled under the lock, and
+only ``rejected``, which decides nothing, may lose a count."""
+
+_logger = logging.getLogger("flask_svc_infra.resilience")
+_OPEN, _CLOSED = CircuitState.OPEN, CircuitState.CLOSED
+_refusal = CircuitBreakerError.__new__
+
+
+class Engine:
+    """What every form of protection is built on: :meth:`admit` a call, then :meth:`settle` it, once."""
+
+    __slots__ = (
+        "_changes", "_delivering", "_failures", "_ignored", "_lock", "_on_transition", "_owner", "_recovery",
+        "clock", "failure_result", "machine", "name", "timed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: object,
+        name: str,
+        policy: Policy,
+        *,
+        failures: tuple[type[Exception], ...],
+        ignored: tuple[type[Exception], ...],
+        failure_result: Callable[[Any], bool] | None,
+        recovery_timeout: Callable[[int], float] | None,
+        on_transition: Callable[[Transition], object] | None,
+        clock: Callable[[], float],
+        closed: Callable[[Engine], Closed],
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.failure_result = failure_result
+        self.timed = policy.trip.timed
+        self.machine = Machine(policy, now=clock(), folding=FOLDING, closed=lambda: closed(self))
+        self._failures = failures
+        self._ignored = ignored
+        self._recovery = recovery_timeout
+        self._on_transition = on_transition
+        self._owner = weakref.ref(owner)
+        self._lock = RLock()
+        self._changes: deque[tuple[Change, float]] = deque()
+        self._delivering = Lock()
+
+    # Admitting
+
+    def admit(self) -> Pass:
+        """Let one call pass; the caller owes a :meth:`settle`.
+
+        Raises:
+            CircuitBreakerError: the circuit does not let it pass.
+        """
+        machine = self.machine
+        generation = machine.generation
+        if generation.state is _CLOSED:
+            return generation  # type: ignore[return-value]
+        if generation.state is _OPEN:
+            # Refusing changes nothing, so it needs no lock.
+            now = self.clock()
+            if now < generation.until:  # type: ignore[union-attr]
+                machine.rejected += 1
+                raise self._refuse(generation, now)  # type: ignore[arg-type]
+        with self._lock:
+            now = self.clock()
+            pass_, change = machine.admit(now)
+            generation = machine.generation
+            if change is not None:
+                self._note(change)
+        if change is not None:
+            self.deliver()
+        if pass_ is None:
+            raise self._refuse(generation, now)  # type: ignore[arg-type]
+        return pass_
+
+    def admits(self) -> Pass | None:
+        """Let one call pass, or return None where :meth:`admit` raises."""
+        try:
+            return self.admit()
+        except CircuitBreakerError:
+            return None
+
+    def _refuse(self, generation: Open | HalfOpen, now: float) -> CircuitBreakerError:
+        forced = generation.forced
+        if forced is not None:
+            return _refusal(CircuitBreakerError, self.name, _OPEN, None, forced.reason)
+        remaining = max(0.0, generation.until - now) if isinstance(generation, Open) else None
+        return _refusal(CircuitBreakerError, self.name, generation.state, remaining, None)
+
+    # Settling
+
+    def settle(self, pass_: Pass, outcome: Outcome, seconds: float = 0.0) -> None:
+        """Report how the call that carried *pass_* ended, and after how many *seconds* (0 if nobody asks)."""
+        with self._lock:
+            now = self.clock()
+            change = self.machine.settle(pass_, outcome, now, seconds)
+            if change is None:
+                return
+            self._note(change)
+            opened = self.machine.generation
+            opens = self.machine.opens
+        if self._recovery is not None and isinstance(opened, Open):
+            opened.until = now + self._ask_recovery(self._recovery, opens)
+        self.deliver()
+
+    def raised(self, pass_: Pass, error: BaseException, seconds: float = 0.0) -> None:
+        """Report that the call that carried *pass_* raised *error*."""
+        outcome = Outcome.IGNORED
+        try:
+            outcome = self.judge(error)
+        finally:
+            self.settle(pass_, outcome, seconds)
+
+    def returned(self, pass_: Pass, result: object, seconds: float = 0.0) -> None:
+        """Report that the call that carried *pass_* returned *result*."""
+        outcome = Outcome.IGNORED
+        try:
+            failed = self.failure_result is not None and self.failure_result(result)
+            outcome = Outcome.FAILURE if failed else Outcome.SUCCESS
+        finally:
+            # A classifier that raises has given no verdict, but the permit is given back.
+            self.settle(pass_, outcome, seconds)
+
+    def judge(self, error: BaseException) -> Outcome:
+        """Say what *error* means.
+
+        No verdict are exceptions that are ignored or not listed, and whatever is not an ``Exception``.
+        """
+        if not isinstance(error, self._failures) or isinstance(error, self._ignored):
+            return Outcome.IGNORED
+        if isinstance(error, CircuitBreakerError) and error.name == self.name:
+            # The circuit's own refusal of a nested call says nothing about the dependency.
+            return Outcome.IGNORED
+        return Outcome.FAILURE
+
+    def _ask_recovery(self, recovery_timeout: Callable[[int], float], opens: int) -> float:
+        try:
+            return seconds_or_zero("recovery_timeout()", recovery_timeout(opens))
+        except Exception:
+            _logger.exception(
+                "circuit '%s' opened, but its recovery_timeout failed; it waits %gs",
+                self.name,
+                recovery.DEFAULT,
+            )
+            return recovery.DEFAULT
+
+    # Commands
+
+    def command(self, decide: Callable[[Machine, float], Change | None]) -> None:
+        """Apply a person's decision."""
+        with self._lock:
+            change = decide(self.machine, self.clock())
+            if change is not None:
+                self._note(change)
+        self.deliver()
+
+    def failure_count(self) -> int:
+        """Return how far the trip rule has counted."""
+        with self._lock:
+            return self.machine.failure_count()
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, the parent's locks, calls in flight and undelivered news."""
+        held = not self._lock.acquire(blocking=False)
+        self._lock = RLock()
+        self._delivering = Lock()
+        self._changes.clear()
+        machine = self.machine
+        if held or isinstance(machine.generation, HalfOpen):
+            # Held: another thread of the parent was in the middle of a decision, so its counts may be half
+            # made.
+            machine.begin_again(self.clock())
+
+    # Telling
+
+    def _note(self, change: Change) -> None:
+        self._changes.append((change, time.time()))
+
+    def deliver(self) -> None:
+        """Tell of every change so far, in order.
+
+        One thread tells at a time; the others leave theirs to it.
+        """
+        while self._changes:
+            delivering = self._delivering
+            if not delivering.acquire(blocking=False):
+                return
+            try:
+                while self._changes:
+                    self._tell(*self._changes.popleft())
+            finally:
+                delivering.release()
+
+    def _tell(self, change: Change, at: float) -> None:
+        event = Transition(self.name, change.old, change.new, change.reason, change.forced, at)
+        _logger.log(
+            logging.WARNING if change.new is _OPEN else logging.INFO,
+            "circuit '%s' went from %s to %s: %s",
+            self.name,
+            change.old.value,
+            change.new.value,
+            change.reason,
+            extra={
+                "circuit": self.name,
+                "old_state": change.old.value,
+                "new_state": change.new.value,
+                "reason": change.reason,
+                "forced": change.forced,
+            },
+        )
+        if self._on_transition is not None:
+            try:
+                self._on_transition(event)
+            except Exception:
+                _logger.exception("on_transition of circuit '%s' raised; the transition stands", self.name)
+        publish(circuit_transition, self._owner(), event)

@@ -1,0 +1,125 @@
+"""Functions of every kind, held by a context manager from their beginning to their end.
+
+A generator begins with its first item and ends with its last, or when its reader stops.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, ExitStack
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+
+__all__ = ["Decorator", "Hold", "held", "is_kind"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Function = Callable[..., Any]
+
+
+class Decorator(Protocol):
+    """A decorator that keeps a function's signature."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+        """Wrap *function*."""
+        ...
+
+
+class Hold(NamedTuple):
+    """What holds a call.
+
+    Attributes:
+        guard: makes the context manager of one call, sync and async in one.
+        refused: what its entry raises when the call may not begin.
+        fallback: what is called then, with the same arguments; None: the refusal comes out.
+    """
+
+    guard: Callable[[], Any]
+    refused: type[Exception]
+    fallback: Function | None
+
+    def enter(self, stack: ExitStack, fn: Function) -> Function:
+        """Enter the guard, and return what to call."""
+        try:
+            stack.enter_context(self.guard())
+        except self.refused:
+            if self.fallback is None:
+                raise
+            return self.fallback
+        return fn
+
+    async def enter_async(self, stack: AsyncExitStack, fn: Function) -> Function:
+        """Enter the guard, and return what to call."""
+        try:
+            await stack.enter_async_context(self.guard())
+        except self.refused:
+            if self.fallback is None:
+                raise
+            return self.fallback
+        return fn
+
+
+def is_kind(kind: Callable[[Any], bool], fn: Function) -> bool:
+    """Tell whether *fn*, or the ``__call__`` of an object, is a function of *kind*."""
+    return kind(fn) or (not inspect.isclass(fn) and kind(getattr(fn, "__call__", None)))  # noqa: B004
+
+
+def held(fn: Function, hold: Hold) -> Function:
+    """Wrap *fn*, of whatever kind it is."""
+    if is_kind(inspect.isasyncgenfunction, fn):
+        made = _async_stream(fn, hold)
+    elif is_kind(inspect.isgeneratorfunction, fn):
+        made = _stream(fn, hold)
+    elif is_kind(inspect.iscoroutinefunction, fn):
+        made = _coroutine(fn, hold)
+    else:
+        made = _call(fn, hold)
+    return wraps(fn)(made)
+
+
+def _call(fn: Function, hold: Hold) -> Function:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with ExitStack() as stack:
+            return hold.enter(stack, fn)(*args, **kwargs)
+
+    return call
+
+
+def _coroutine(fn: Function, hold: Hold) -> Function:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        async with AsyncExitStack() as stack:
+            answer = (await hold.enter_async(stack, fn))(*args, **kwargs)
+            return await answer if inspect.isawaitable(answer) else answer
+
+    return call
+
+
+def _stream(fn: Function, hold: Hold) -> Function:
+    def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with ExitStack() as stack:
+            return (yield from hold.enter(stack, fn)(*args, **kwargs))
+
+    return stream
+
+
+def _async_stream(fn: Function, hold: Hold) -> Function:
+    async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        async with AsyncExitStack() as stack:
+            items = (await hold.enter_async(stack, fn))(*args, **kwargs)
+            try:
+                item = await anext(items)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        await items.aclose()
+                        raise
+                    except BaseException as error:
+                        item = await items.athrow(error)
+                    else:
+                        item = await items.asend(sent)
+            except StopAsyncIteration:
+                return
+
+    return stream

@@ -1,0 +1,132 @@
+"""``with breaker:`` and ``async with breaker:``, where the exit must know what its own entry was told.
+
+One breaker is entered by many threads, tasks, greenlets and generators at once, so nothing kept on it, on the
+thread or in a context variable tells an exit which entry it belongs to. The language does: a with statement
+loads ``__exit__`` before it calls ``__enter__``, and an attribute's load may make a fresh object. So the exit
+of each statement is an object of its own:
+
+- while the circuit is quiet, the closed generation itself (:class:`Quiet`): it is the pass of every call that
+  begins in it, so there is nothing else to know and nothing to allocate;
+- otherwise a :class:`Block`, which the entry, called next in the same thread, finds and gives its pass.
+
+An exit that is loaded and never called leaves no trace but its place in ``loaded``, which the thread's next
+statement takes over.
+"""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .machine import Closed, Machine, Outcome, Pass
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Block", "Quiet", "enter", "load", "loaded", "shared"]
+
+loaded: dict[int, Block] = {}
+"""The exit each thread has loaded and not yet entered."""
+_unpaired: dict[int, deque[tuple[Engine, Pass, float]]] = {}
+"""For each thread, the latest entries made by a bare ``breaker.__enter__()``, which no exit was loaded
+for."""
+
+
+class Quiet(Closed):
+    """A closed generation that can be the exit of the statements that begin in it."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def __call__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Leave a ``with`` statement that began in this generation."""
+        engine = self._engine
+        machine = engine.machine
+        if error is None and machine.quiet is self:
+            machine.successes += 1
+        elif error is None:
+            engine.settle(self, Outcome.SUCCESS)
+        else:
+            engine.raised(self, error)
+
+    async def leave(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Leave an ``async with`` statement that began in this generation."""
+        self(kind, error, traceback)
+
+
+class Block:
+    """The exit of one statement that began while the circuit was not quiet."""
+
+    __slots__ = ("_entry",)
+
+    def __init__(self) -> None:
+        self._entry: tuple[Engine, Pass, float] | None = None
+
+    def enter(self, engine: Engine, pass_: Pass, started: float) -> None:
+        """Learn what the entry of its statement was given."""
+        self._entry = (engine, pass_, started)
+
+    def __call__(self, *raised: Any) -> None:
+        """Leave a ``with`` statement.
+
+        Loaded from the class, it is given the breaker first; the last three arguments matter.
+        """
+        entry = self._entry
+        if entry is None:
+            entries = _unpaired.get(get_ident())
+            if not entries:
+                return
+            entry = entries.pop()
+        self._entry = None
+        engine, pass_, started = entry
+        seconds = engine.clock() - started if engine.timed else 0.0
+        error = raised[-2]
+        if error is None:
+            engine.settle(pass_, Outcome.SUCCESS, seconds)
+        else:
+            engine.raised(pass_, error, seconds)
+
+    async def leave(self, *raised: Any) -> None:
+        """Leave an ``async with`` statement."""
+        self(*raised)
+
+
+class _NeverQuiet:
+    quiet = None
+
+
+_NEVER_QUIET = _NeverQuiet()
+
+
+def shared(engine: Engine) -> Machine | _NeverQuiet:
+    """Return what says, as ``quiet``, which exit statements may share.
+
+    None, where each must know when it began.
+    """
+    return _NEVER_QUIET if engine.timed else engine.machine
+
+
+def load() -> Block:
+    """Make the exit of the statement this thread is about to enter."""
+    block = loaded[get_ident()] = Block()
+    return block
+
+
+def enter(engine: Engine) -> None:
+    """Enter the statement whose exit this thread has just loaded.
+
+    Raises:
+        CircuitBreakerError: the circuit does not let it pass.
+    """
+    thread = get_ident()
+    block = loaded.pop(thread, None)
+    pass_ = engine.admit()
+    started = engine.clock() if engine.timed else 0.0
+    if block is not None:
+        block.enter(engine, pass_, started)
+    elif pass_ is not shared(engine).quiet:
+        _unpaired.setdefault(thread, deque(maxlen=16)).append((engine, pass_, started))
