@@ -45,12 +45,14 @@ __all__ = [
 ]
 
 _DRAIN_KEY = f"{PREFIX}DRAIN_SECONDS"
+_told_early = False
+"""Whether this worker was told to stop before gunicorn had given it a handler of its own."""
 _GRACE = 30
 """gunicorn's own default: seconds for requests in flight, which the drain must not eat up."""
 
 
 def _worker_class() -> str:
-    """Return the worker class asked for on the command line, in GUNICORN_CMD_ARGS, or by the conf file so far."""
+    """Return the worker class asked for by the command line, GUNICORN_CMD_ARGS, or the conf file so far."""
     from gunicorn.config import Config
 
     parser = Config().parser()
@@ -155,6 +157,8 @@ def post_worker_init(worker: Any) -> None:
     draining.board().seconds = seconds
     if seconds > 0:
         _chain_worker(seconds)
+    if _told_early:
+        _kill(os.getpid(), signal.SIGTERM)
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -187,7 +191,8 @@ def _chain_master(server: Any) -> None:
     """The first SIGTERM begins the drain before gunicorn queues it; a second one makes the workers quit.
 
     gunicorn's master looks at no SIGTERM while it waits for its workers, so the second is turned into
-    SIGQUIT.
+    SIGQUIT. A worker inherits this handler until it has its own; a signal it gets until then would be lost,
+    and is noted.
     """
     from .ops import draining
 
@@ -197,8 +202,10 @@ def _chain_master(server: Any) -> None:
     seen = False
 
     def on_term(signum: int, frame: FrameType | None) -> None:
+        global _told_early  # noqa: PLW0603 - read in the child that inherited this handler
         nonlocal seen
-        if os.getpid() == master and board.seconds > 0:
+        _told_early = os.getpid() != master
+        if not _told_early and board.seconds > 0:
             if seen:
                 for pid in list(server.WORKERS):
                     _kill(pid, signal.SIGQUIT)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..health.openapi import openapi_paths
     from .bypass import bypass_link
     from .circuits import (
         add_circuit_error_handler,
@@ -19,20 +20,19 @@ if TYPE_CHECKING:
     from .draining import add_draining
     from .gates import add_maintenance_mode
     from .maintenance import Maintenance
-    from .openapi import openapi_paths
     from .probes import add_probes
 
 _HOMES = {
-    "Maintenance": "maintenance",
-    "add_circuit_error_handler": "circuits",
-    "add_circuit_gate": "circuits",
-    "add_draining": "draining",
-    "add_maintenance_mode": "gates",
-    "add_probes": "probes",
-    "bypass_link": "bypass",
-    "circuit_breaker_dependency": "circuits",
-    "circuit_gate": "circuits",
-    "openapi_paths": "openapi",
+    "Maintenance": ".maintenance",
+    "add_circuit_error_handler": ".circuits",
+    "add_circuit_gate": ".circuits",
+    "add_draining": ".draining",
+    "add_maintenance_mode": ".gates",
+    "add_probes": ".probes",
+    "bypass_link": ".bypass",
+    "circuit_breaker_dependency": ".circuits",
+    "circuit_gate": ".circuits",
+    "openapi_paths": "..health.openapi",
 }
 
 __all__ = [
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{home}", __name__), name)
+    return getattr(import_module(home, __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -10,11 +10,11 @@ from flask import Blueprint, current_app, request
 
 from ..config import require_word
 from ..errors import ConfigurationError
+from ..health.openapi import show
 from ..mounts import mounts_of, settings_of, under
 from .bypass import Bypass, in_networks
 from .flags import flag
 from .maintenance import Maintenance, is_exempt
-from .openapi import show
 from .refusals import refuse
 from .watch import Watch
 from .windows import Mode

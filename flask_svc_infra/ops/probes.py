@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, current_app, request
 
 from ..config import require_path
+from ..health.openapi import document, show
 from ..mounts import Answer, Probe, mounts_of
-from .openapi import document, show
-from .wsgi import install_shortcut
+from ..shortcut import install_shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,11 +50,11 @@ def add_probes(app: Flask, *, prefix: str = "/_ops", include_in_schema: bool = F
     show(blueprint, visible=include_in_schema)
     for name, summary in _QUESTIONS.items():
         rule = f"{prefix}/{name}"
-        mounts.probes[rule] = Probe(rule=rule, kind="static", answer=_always_ok)
+        probe = mounts.probes[rule] = Probe(rule=rule, kind="static", answer=_always_ok)
         view = _view(_always_ok, summary)
         blueprint.add_url_rule(f"/{name}", name, view)
         if include_in_schema:
-            document(app, rule, view, _operation(summary))
+            document(app, probe, view, summary)
     app.register_blueprint(blueprint)
     install_shortcut(app)
 
@@ -74,20 +74,6 @@ def _view(answer: Callable[[Mapping[str, Any]], Answer], summary: str) -> Callab
 
     probe.__doc__ = summary
     return probe
-
-
-def _operation(summary: str) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "properties": {"status": {"type": "string", "enum": ["ok"]}},
-        "required": ["status"],
-    }
-    content = {"application/json": {"schema": schema}}
-    return {
-        "summary": summary,
-        "tags": ["ops"],
-        "responses": {"200": {"description": "Always.", "content": content}},
-    }
 
 
 def _free_name(app: Flask, wanted: str) -> str:

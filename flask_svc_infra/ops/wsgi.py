@@ -1,4 +1,4 @@
-"""The probe short cut, as this room calls it. It lives a floor below, where the health routes reach it too."""
+"""The probe short cut, as this room calls it. It lives a floor below, where health routes reach it too."""
 
 from __future__ import annotations
 

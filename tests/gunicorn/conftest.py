@@ -11,7 +11,7 @@ APP = """
     from flask import Flask
     from flask_svc_infra.mounts import Answer, Probe, mounts_of
     from flask_svc_infra.ops import add_maintenance_mode, add_probes
-    from flask_svc_infra.ops.wsgi import install_shortcut
+    from flask_svc_infra.shortcut import install_shortcut
 
     app = Flask(__name__)
     app.config.from_prefixed_env()

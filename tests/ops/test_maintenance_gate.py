@@ -144,7 +144,7 @@ def test_the_settings_name_the_variable_and_the_wait(monkeypatch):
 
 
 def test_a_second_gate_by_one_variable_is_refused_with_the_cure(shop):
-    with pytest.raises(RuntimeError, match="'MAINTENANCE_MODE' is already mounted.*another env_var"):
+    with pytest.raises(RuntimeError, match=r"'MAINTENANCE_MODE' is already mounted.*another env_var"):
         add_maintenance_mode(shop)
 
 

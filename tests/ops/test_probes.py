@@ -10,7 +10,7 @@ from werkzeug.test import Client
 from flask_svc_infra.errors import ConfigurationError
 from flask_svc_infra.mounts import RULE_KEY, Answer, Probe, entry_of, mounts_of
 from flask_svc_infra.ops import add_probes, openapi_paths
-from flask_svc_infra.ops.wsgi import flask_path
+from flask_svc_infra.shortcut import flask_path
 
 PATHS = ["/_ops/live", "/_ops/ready", "/_ops/startup"]
 
@@ -52,7 +52,7 @@ def test_view_gives_the_same_answer_as_the_short_cut(app):
     entry_of(app).shortcut(None)
     view = app.test_client().get("/_ops/live")
     assert (view.status_code, view.data) == (short.status_code, short.data)
-    assert {k: v for k, v in view.headers.items()} == {k: v for k, v in short.headers.items()}
+    assert dict(view.headers) == dict(short.headers)
 
 
 def test_other_methods_are_left_to_flask(app):
