@@ -15,8 +15,16 @@ __all__ = ["service_alerts"]
 def service_alerts(scope: Scope | None = None) -> Group:
     """Make the alerts that need no objective."""
     scope = scope or Scope()
-    rules = (_high_error_rate(scope), _high_latency(scope), _circuit_breaker_open(scope))
-    return Group("svc-infra-service", rules)
+    makers = (
+        _high_error_rate,
+        _high_latency,
+        _circuit_breaker_open,
+        _health_check_failing,
+        _health_check_stuck,
+        _maintenance_left_on,
+        _worker_metrics_missing,
+    )
+    return Group("svc-infra-service", tuple(make(scope) for make in makers))
 
 
 def _alert(
@@ -84,5 +92,71 @@ def _circuit_breaker_open(scope: Scope) -> Alert:
             f"The circuit breaker {{{{ $labels.name }}}} of {scope.service()} has been open for more than "
             "a minute in at least one worker: calls to what it guards are refused. A trial under way in "
             "between (half-open) does not end the alert; closing does."
+        ),
+    )
+
+
+def _health_check_failing(scope: Scope) -> Alert:
+    by = f"by ({', '.join((*scope.by, 'check'))})"
+    return _alert(
+        scope,
+        "HealthCheckFailing",
+        f"min {by} ({promql.selector('health_check_up', scope.matchers)}) == 0",
+        hold="5m",
+        severity="warning",
+        summary=f"Check {{{{ $labels.check }}}} of {scope.service()} fails",
+        description=(
+            f"The health check {{{{ $labels.check }}}} of {scope.service()} has been unhealthy or unknown "
+            "for more than 5 minutes in at least one worker. If it is critical, that pod gets no traffic."
+        ),
+    )
+
+
+def _health_check_stuck(scope: Scope) -> Alert:
+    by = f"by ({', '.join((*scope.by, 'check'))})"
+    return _alert(
+        scope,
+        "HealthCheckStuck",
+        f"max {by} ({promql.selector('health_check_stuck_seconds', scope.matchers)}) > 60",
+        hold="1m",
+        severity="warning",
+        summary=f"Check {{{{ $labels.check }}}} of {scope.service()} hangs",
+        description=(
+            f"A run of the health check {{{{ $labels.check }}}} of {scope.service()} has been past its "
+            "deadline for {{ $value | humanizeDuration }} without coming back; the limit is 1m. It holds a thread and "
+            "perhaps a connection, and no new run starts until it returns."
+        ),
+    )
+
+
+def _maintenance_left_on(scope: Scope) -> Alert:
+    by = f"by ({', '.join((*scope.by, 'mode'))})"
+    on = promql.selector("maintenance_mode", [*scope.matchers, ("mode", "!=", "off")])
+    return _alert(
+        scope,
+        "MaintenanceLeftOn",
+        f"max {by} ({on}) == 1",
+        hold="2h",
+        severity="warning",
+        summary=f"Maintenance ({{{{ $labels.mode }}}}) of {scope.service()} is still on",
+        description=(
+            f"Maintenance of {scope.service()} has been {{{{ $labels.mode }}}} for more than 2 hours in at "
+            "least one worker; clients are refused with 503."
+        ),
+    )
+
+
+def _worker_metrics_missing(scope: Scope) -> Alert:
+    skipped = promql.selector("svc_infra_metric_files_skipped_total", scope.matchers)
+    return _alert(
+        scope,
+        "WorkerMetricsMissing",
+        f"sum {scope.grouping} (increase({skipped}[15m])) > 0",
+        hold=None,
+        severity="warning",
+        summary=f"Metrics of a worker of {scope.service()} were lost",
+        description=(
+            f"In the last 15 minutes {scope.service()} set aside damaged metric files of its workers. What "
+            "they counted is missing from the totals, so rates and error budgets may be too low."
         ),
     )

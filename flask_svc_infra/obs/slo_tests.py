@@ -1,7 +1,7 @@
 """Tests for the rules of objectives, as promtool runs them: outages, slow burns, silence, on made-up series.
 
 They say of each objective what a person would want to know before trusting a pager: that an outage pages,
-that the page ends, that a budget is counted right, and that neither silence nor a single failure wakes anyone.
+that the page ends, that a budget is counted right, that neither silence nor a single failure wakes anyone.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ class _Cases:
             "alertname": "ErrorBudgetBurn",
             "alertstate": "firing",
         }
-        return f"count({promql.selector('ALERTS', matchers | {'severity': severity} | more)}) > bool 0 or vector(0)"
+        alerts = promql.selector("ALERTS", matchers | {"severity": severity} | more)
+        return f"count({alerts}) > bool 0 or vector(0)"
 
     def pages(self, minute: int) -> dict[str, Any]:
         return self.value(minute, self.alerts("page", window=TABLE[0].long), 1)

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 import yaml
 from support.prometheus import promtool
+from support.promql_ast import grouped_labels, selectors
 from support.rule_tests import check_rules, firing
+
+from flask_svc_infra.obs.alerts import service_alerts
+from flask_svc_infra.obs.catalog import CATALOG
+from flask_svc_infra.obs.rules import Scope
 
 RULES = (files("flask_svc_infra") / "obs/prometheus/alerting-rules.yaml").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[2]
@@ -191,3 +196,72 @@ def test_closing_ends_the_alert(tmp_path):
     series = {breaker("open"): "1x12 0x20", breaker("half_open"): "0x12 1 0x20"}
     moments = [firing("3m", "CircuitBreakerOpen", CIRCUIT), firing("4m", "CircuitBreakerOpen")]
     check_rules(tmp_path, RULES, series, moments)
+
+
+CHECK = 'health_check_{what}{{job="web", instance="{instance}", check="database"}}'
+
+
+def test_a_check_that_fails_in_one_worker_warns_after_five_minutes(tmp_path):
+    series = {
+        CHECK.format(what="up", instance="a"): "1x4 0x40",
+        CHECK.format(what="up", instance="b"): "1x44",
+    }
+    expected = 'job="web", check="database", severity="warning"'
+    moments = [firing("6m", "HealthCheckFailing"), firing("7m", "HealthCheckFailing", expected)]
+    check_rules(tmp_path, RULES, series, moments)
+
+
+def test_a_check_that_hangs_warns(tmp_path):
+    series = {CHECK.format(what="stuck_seconds", instance="a"): "0x4 0+15x40"}
+    expected = 'job="web", check="database", severity="warning"'
+    moments = [firing("3m", "HealthCheckStuck"), firing("4m", "HealthCheckStuck", expected)]
+    check_rules(tmp_path, RULES, series, moments)
+
+
+def test_maintenance_is_remembered_after_two_hours(tmp_path):
+    series = {
+        'maintenance_mode{job="web", mode="off"}': "0x60",
+        'maintenance_mode{job="web", mode="read-only"}': "1x60",
+        'maintenance_mode{job="web", mode="full"}': "0x60",
+    }
+    expected = 'job="web", mode="read-only", severity="warning"'
+    moments = [firing("118m", "MaintenanceLeftOn"), firing("121m", "MaintenanceLeftOn", expected)]
+    check_rules(tmp_path, RULES, series, moments, interval="3m")
+
+
+def test_maintenance_that_is_off_is_silent(tmp_path):
+    series = {
+        'maintenance_mode{job="web", mode="off"}': "1x60",
+        'maintenance_mode{job="web", mode="full"}': "0x60",
+    }
+    check_rules(tmp_path, RULES, series, [firing("170m", "MaintenanceLeftOn")], interval="3m")
+
+
+def test_lost_worker_metrics_warn_and_are_forgotten(tmp_path):
+    series = {'svc_infra_metric_files_skipped_total{job="web"}': "0x10 1x100"}
+    moments = [
+        firing("2m", "WorkerMetricsMissing"),
+        firing("3m", "WorkerMetricsMissing", WARNING),
+        firing("20m", "WorkerMetricsMissing"),
+    ]
+    check_rules(tmp_path, RULES, series, moments)
+
+
+def test_alerts_ask_only_for_metrics_and_labels_of_the_catalog():
+    known = {name: {*spec.labels, "le"} for spec in CATALOG for name in spec.samples}
+    for rule in alerts().values():
+        asked = selectors(rule["expr"])
+        for metric, matchers in asked:
+            assert set(matchers) <= known[metric], rule["alert"]
+        labels = {label for metric, _ in asked for label in known[metric]}
+        assert grouped_labels(rule["expr"]) <= labels | {"job", "namespace"}, rule["alert"]
+
+
+def test_scope_narrows_every_alert():
+    scope = Scope(job="web", namespace="shop", labels={"team": "a"}, runbooks="https://wiki.example/r")
+    for rule in service_alerts(scope).rules:
+        assert rule.labels["team"] == "a"
+        assert rule.annotations["runbook_url"] == f"https://wiki.example/r#{rule.alert.lower()}"
+        for _, matchers in selectors(rule.expr):
+            assert matchers["job"] == ["web"]
+            assert matchers["namespace"] == ["shop"]
