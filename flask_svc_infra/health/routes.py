@@ -6,7 +6,9 @@ that is mounted here as its :class:`~flask_svc_infra.mounts.Probe`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from flask import Blueprint, Flask, Response, request
@@ -18,6 +20,7 @@ from .model import HealthCheckFn
 from .openapi import document, show
 from .probes import Probes
 from .registry import HealthRegistry
+from .runner import Within
 
 __all__ = [
     "REGISTRY",
@@ -75,8 +78,9 @@ def add_health_routes(
     mounts = mounts_of(app)
     place = f"the health routes at '{prefix}'"
     mounts.claim(place, "Call add_health_routes once for a prefix, or give the second another prefix.")
+    within = context_of(app)
     detailed = detailed_on_failure and settings.detailed_on_failure
-    probes = Probes(mounts, behind, app.app_context, settings.health_cache_ttl, detailed)
+    probes = Probes(mounts, behind, within, settings.health_cache_ttl, detailed)
     try:
         mounted = _mount(app, probes, prefix, include_in_schema=include_in_schema)
     except BaseException:
@@ -86,7 +90,7 @@ def add_health_routes(
         (mounts.probe_prefixes if path.endswith("/") else mounts.probes)[path] = probe
     install_shortcut(app)
     mounts.parts.setdefault(REGISTRY, behind)
-    behind._within = behind._within or app.app_context  # noqa: SLF001 - checks asked from Python see an app too
+    behind._within = behind._within or within  # noqa: SLF001 - checks asked from Python see an app too
 
 
 def add_dependency_health(app: Flask, name: str, check_fn: HealthCheckFn, *, critical: bool = True) -> None:
@@ -161,6 +165,17 @@ def _view(answer: Callable[[Mapping[str, Any]], Answer], name: str, summary: str
 
     view.__name__, view.__doc__ = name, summary
     return view
+
+
+def context_of(app: Flask) -> Within:
+    """Return what makes the app's context, for as long as the app lives; the registry may outlive it."""
+    reference = weakref.ref(app)
+
+    def within() -> AbstractContextManager[Any]:
+        living = reference()
+        return living.app_context() if living is not None else nullcontext()
+
+    return within
 
 
 def require_app(app: Any, function: str) -> None:

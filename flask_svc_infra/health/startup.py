@@ -18,7 +18,7 @@ from .forking import renew_in_children
 from .model import HealthCheckFn, HealthCheckResult, Verdict, name_of, require_seconds
 from .redaction import redact
 from .registry import HealthRegistry
-from .routes import require_app
+from .routes import context_of, require_app
 from .runner import Report
 from .waiting import missing_line, wait
 
@@ -61,7 +61,7 @@ def add_startup_probe(
     require_seconds("add_startup_probe", "timeout", timeout, zero=True)
     require_seconds("add_startup_probe", "interval", interval, zero=True)
     registry = _registry_of(checks)
-    registry._within = app.app_context  # noqa: SLF001 - sync checks see the app
+    registry._within = context_of(app)  # noqa: SLF001 - sync checks see the app
     if not block:
         gate = _Gate(mounts_of(app), registry, timeout, interval)
         app.before_request(gate.refuse)
