@@ -55,18 +55,20 @@ class Screen:
         self._url = url
         self._last: Sight | None = None
         self._count = 0
+        self._shown_at = time.monotonic()
         self._overwrites = sys.stdout.isatty()
 
     def show(self, counts: Counter[str], unpaid: int, slow: float) -> None:
-        """Print the last second's *counts*, orders *unpaid*, and the 95th percentile *slow* in seconds."""
+        """Print the *counts* since the last time, orders *unpaid*, and the 95th percentile *slow* in seconds."""
+        seconds, self._shown_at = time.monotonic() - self._shown_at, time.monotonic()
         sight = look(self._url)
         clock = time.strftime("%H:%M:%S")
         if sight != self._last:
             self._print(f"{clock}  {sight}", stays=True)
             self._last = sight
-        requests = counts.pop("requests", 0)
+        rate = counts.pop("requests", 0) / seconds
         answers = "  ".join(f"{outcome}: {number}" for outcome, number in sorted(counts.items()))
-        line = f"{clock}  {requests:3d} requests/s  [{answers}]  unpaid {unpaid}  p95 {slow * 1000:.0f} ms"
+        line = f"{clock}  {rate:3.0f} requests/s  [{answers}]  unpaid {unpaid}  p95 {slow * 1000:.0f} ms"
         if self._overwrites or self._count % QUIET_INTERVAL == 0:
             self._print(line, stays=not self._overwrites)
         self._count += 1
