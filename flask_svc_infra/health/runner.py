@@ -40,6 +40,10 @@ Within = Callable[[], contextlib.AbstractContextManager[Any]]
 _EARLY = 0.005
 """Seconds by which a cancellation at the deadline may come early: event loops round their clock."""
 
+_GRACE = 0.01
+"""Seconds past its deadline that a run gets to end, once its verdict is given: what was cancelled then, or whose
+driver gave up then, leaves its lane free for the very next ask."""
+
 _logger = logging.getLogger("flask_svc_infra.health")
 
 
@@ -154,6 +158,7 @@ class Runner:
             if self.clock() < run.deadline:
                 return None
             self._settle(run, overdue(run.lane.check), timed_out=True)
+            run.done.wait(max(0.0, run.deadline + _GRACE - self.clock()))
         return run.report
 
     def recent(self, lane: Lane, max_age: float) -> Report | None:

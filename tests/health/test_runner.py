@@ -304,6 +304,18 @@ def test_async_check_is_cancelled_at_its_deadline(registry):
     assert cancelled.wait(1)
 
 
+def test_run_cancelled_at_its_deadline_leaves_its_lane_free(registry):
+    naps = iter([10, 0])
+
+    async def check():
+        await asyncio.sleep(next(naps))
+        return True
+
+    registry.add("x", check, timeout=0.05)
+    assert registry.check_one("x").status is UNHEALTHY
+    assert registry.check_one("x").status is HEALTHY
+
+
 def test_async_check_that_ignores_its_cancellation_does_not_hold_up_the_answer(registry):
     release, runs = threading.Event(), []
 
@@ -337,7 +349,8 @@ def test_thread_an_async_check_left_hanging_is_not_started_again(registry, hangi
         assert registry.check_one("x").status is UNHEALTHY
     assert hanging.started == 1
     hanging.release.set()
-    hanging.ended.wait(1)
+    for thread in own_threads():
+        thread.join(1)
     assert registry.check_one("x").status is HEALTHY
 
 
