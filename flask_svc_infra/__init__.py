@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         SvcInfraError,
     )
     from .extension import SvcInfra
+    from .obs.slo import SLO
 
 _HOMES = {
     "BulkheadFullError": "errors",
@@ -26,16 +27,18 @@ _HOMES = {
     "ConfigurationError": "errors",
     "MissingDriverError": "errors",
     "RetryExhaustedError": "errors",
+    "SLO": "obs.slo",
     "SvcInfra": "extension",
     "SvcInfraError": "errors",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in the order of sorted(), which a test holds
     "BulkheadFullError",
     "CircuitBreakerError",
     "ConfigurationError",
     "MissingDriverError",
     "RetryExhaustedError",
+    "SLO",
     "SvcInfra",
     "SvcInfraError",
 ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .health import HealthRegistry, add_health_routes
 from .mounts import mounts_of, settings_of
 from .obs import add_observability
+from .obs.objectives import declare_slos
+from .obs.slo import check_slos
 from .ops import add_circuit_error_handler, add_circuit_gate, add_maintenance_mode, add_probes
 from .resilience import Breakers
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from .obs.slo import SLO
     from .resilience import CircuitBreaker
 
 __all__ = ["SvcInfra"]
@@ -32,6 +35,8 @@ class SvcInfra:
         app: the app to wire at once; None for the factory pattern, with ``init_app`` later.
         route_classifier: called with ``(URL rule, method)``, gives the class that is appended to every path
             label as ``rule|class``.
+        slos: service level objectives; their latencies become bounds of the duration histogram, and
+            ``flask svc-infra rules generate`` makes rules of them.
         db_engines: SQLAlchemy engines whose pools are measured.
         probes: whether to mount the plain probes under ``/_ops``.
         health_routes: whether to mount the dependency-aware probes under ``/_health``.
@@ -42,6 +47,7 @@ class SvcInfra:
     Attributes:
         health: the registry of health checks.
         breakers: the registry of circuit breakers.
+        slos: the objectives.
 
     Example:
         >>> infra = SvcInfra()
@@ -56,6 +62,7 @@ class SvcInfra:
         self,
         app: Flask | None = None,
         *,
+        slos: Iterable[SLO] = (),
         route_classifier: Callable[[str, str], str] | None = None,
         db_engines: Iterable[Any] | None = None,
         probes: bool = True,
@@ -66,6 +73,7 @@ class SvcInfra:
     ) -> None:
         self.health = HealthRegistry()
         self.breakers = Breakers()
+        self.slos = check_slos(slos)
         self._route_classifier = route_classifier
         self._db_engines = None if db_engines is None else tuple(db_engines)
         self._wanted = {
@@ -92,6 +100,7 @@ class SvcInfra:
         mounts_of(app).claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
         )
+        declare_slos(app, self.slos)
         if self._wanted["metrics"]:
             add_observability(
                 app,

@@ -123,8 +123,8 @@ def _health_check_stuck(scope: Scope) -> Alert:
         summary=f"Check {{{{ $labels.check }}}} of {scope.service()} hangs",
         description=(
             f"A run of the health check {{{{ $labels.check }}}} of {scope.service()} has been past its "
-            "deadline for {{ $value | humanizeDuration }} without coming back; the limit is 1m. It holds a thread and "
-            "perhaps a connection, and no new run starts until it returns."
+            "deadline for {{ $value | humanizeDuration }} without coming back; the limit is 1m. It holds "
+            "a thread and perhaps a connection, and no new run starts until it returns."
         ),
     )
 
