@@ -21,6 +21,7 @@ from .exposition import Authorize, Exposition, Families
 from .http import HttpMetrics
 from .instruments import Instruments
 from .owners import PROCESS_TAG
+from .pools import measure_pools
 from .routes import Classifier, Routes
 from .scrape import AppCollector
 
@@ -111,6 +112,7 @@ def add_observability(
     mounts.parts["obs.registry"] = registry
     mounts.metrics_paths = (*mounts.metrics_paths, path)
     entry_of(app).observe(http.middleware)
+    stop_pools = measure_pools(db_engines or (), process)
     undone = False
 
     def undo() -> None:
@@ -122,6 +124,7 @@ def add_observability(
         mounts.metrics_paths = tuple(other for other in mounts.metrics_paths if other != path)
         mounts.parts.pop(PART, None)
         mounts.parts.pop("obs.registry", None)
+        stop_pools()
         state.close()
         release_tag()
         mounts.release("observability")

@@ -52,12 +52,23 @@ class ProcessState:
         self._names: set[str] = set()
         self._bulkheads: set[str] = set()
         self._damaged = 0
+        self._sources: list[Callable[[], None]] = []
         circuit_transition.connect(self._on_transition)
         retried.connect(self._on_retried)
         _states.add(self)
 
+    def add_source(self, source: Callable[[], None]) -> None:
+        """Have *source* called at each refresh, to bring more up to date."""
+        self._sources = [*self._sources, source]
+
+    def remove_source(self, source: Callable[[], None]) -> None:
+        """Call *source* no more."""
+        self._sources = [other for other in self._sources if other != source]
+
     def refresh(self) -> None:
         """Take over what the circuits and bulkheads say now."""
+        for source in self._sources:
+            source()
         with self._lock:
             self._count_calls()
             self._show_circuits()
