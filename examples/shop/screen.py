@@ -59,7 +59,7 @@ class Screen:
         self._overwrites = sys.stdout.isatty()
 
     def show(self, counts: Counter[str], unpaid: int, slow: float) -> None:
-        """Print the *counts* since the last time, orders *unpaid*, and the 95th percentile *slow* in seconds."""
+        """Print the *counts* since the last time, orders *unpaid*, and the 95th percentile *slow*, in s."""
         seconds, self._shown_at = time.monotonic() - self._shown_at, time.monotonic()
         sight = look(self._url)
         clock = time.strftime("%H:%M:%S")
