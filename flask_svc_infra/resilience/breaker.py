@@ -36,17 +36,17 @@ killed when a request takes 30 s, so a call that outlasts it has, as a rule, nob
 class CircuitBreakerStats:
     """What a breaker has counted since it was made: a snapshot.
 
-    Every call that ended or was refused is in ``total_calls`` and in exactly one of the five after it.
+    Every call that ended or was refused is in ``total_calls`` and in just one of the other counts of calls.
 
     Attributes:
         total_calls: all of them.
         successful_calls: those that succeeded.
         failed_calls: those that failed.
         rejected_calls: those that were refused.
+        state_changes: how often the state changed.
         ignored_calls: those that gave no verdict: an ignored or unlisted exception, cancellation, a stream
             whose reader stopped early.
         stale_calls: those that ended after the state they began in had; they decided nothing.
-        state_changes: how often the state changed.
         forced: ``open`` or ``disabled`` while a person overrules the circuit, else None.
         reason: why, as the person said.
     """
@@ -55,9 +55,9 @@ class CircuitBreakerStats:
     successful_calls: int = 0
     failed_calls: int = 0
     rejected_calls: int = 0
+    state_changes: int = 0
     ignored_calls: int = 0
     stale_calls: int = 0
-    state_changes: int = 0
     forced: str | None = None
     reason: str | None = None
 
@@ -213,12 +213,17 @@ class CircuitBreaker(metaclass=_ExitOfClass):
         machine = self._machine
         counted = (machine.successes, machine.failed, machine.rejected, machine.ignored, machine.stale)
         forced = machine.generation.forced
+        successes, failed, rejected, ignored, stale = counted
         return CircuitBreakerStats(
-            sum(counted),
-            *counted,
-            machine.state_changes,
-            forced.kind if forced else None,
-            forced.reason if forced else None,
+            total_calls=sum(counted),
+            successful_calls=successes,
+            failed_calls=failed,
+            rejected_calls=rejected,
+            state_changes=machine.state_changes,
+            ignored_calls=ignored,
+            stale_calls=stale,
+            forced=forced.kind if forced else None,
+            reason=forced.reason if forced else None,
         )
 
     # The documented library's tests look at and set these two.
