@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from . import compaction
-from .owners import is_alive, parse_name
+from .owners import is_alive, parse_name, start_of
 
 __all__ = ["VARIABLE", "directory_in_use", "prepare", "warn_if_late", "worker_exited"]
 
@@ -103,17 +103,45 @@ def warn_if_late() -> bool:
 
 def _make() -> Path:
     shared = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
-    parent = str(shared) if os.access(shared, os.W_OK | os.X_OK) else None
+    parent = shared if os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+    _sweep(parent)
     path = Path(tempfile.mkdtemp(prefix="prometheus-", dir=parent))
-    (path / _OURS).touch()
+    (path / _OURS).write_text(" ".join(_identity(os.getpid())), encoding="ascii")
     return path
 
 
+def _identity(pid: int) -> tuple[str, str, str]:
+    """Say which process this is, for ever: its id, its start, and the namespace in which the id means it."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = "?"
+    return str(pid), start_of(pid) or "?", namespace
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the directories here that masters of this user left when they were killed."""
+    for mark in parent.glob(f"prometheus-*/{_OURS}"):
+        try:
+            left_by = mark.read_text(encoding="ascii").split()
+            ours = mark.stat().st_uid == os.geteuid()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if not ours or "?" in left_by or len(left_by) != len(_identity(0)):
+            continue
+        now = _identity(int(left_by[0]))
+        if now[2] == left_by[2] and now[1] != left_by[1]:
+            _remove_dead(mark.parent)
+
+
 def _remove(path: Path, pid: int) -> None:
-    if os.getpid() != pid:
-        return  # a forked worker inherits the atexit entry
+    if os.getpid() == pid:  # a forked worker inherits the atexit entry
+        _remove_dead(path)
+
+
+def _remove_dead(path: Path) -> None:
     names = (parse_name(child) for child in path.glob("*.db"))
-    if not any(name and name.pid not in (None, pid) and is_alive(name) for name in names):
+    if not any(name and name.pid not in (None, os.getpid()) and is_alive(name) for name in names):
         shutil.rmtree(path, ignore_errors=True)  # else a second master has taken it over
 
 

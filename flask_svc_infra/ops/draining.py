@@ -176,7 +176,7 @@ def _folder(*, make: bool) -> Path:
     Raises:
         PermissionError: somebody else made it, and could write what our workers would obey.
     """
-    path = Path(tempfile.gettempdir()) / f"flask-svc-infra-{os.geteuid()}"
+    path = Path(tempfile.gettempdir()) / f"flask-svc-infra-{os.geteuid()}-{_namespace()}"
     if make:
         path.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -189,6 +189,14 @@ def _folder(*, make: bool) -> Path:
             "Remove it, or set TMPDIR."
         )
     return path
+
+
+def _namespace() -> str:
+    """Name the system in which a process id means a process: containers may share a temporary directory."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return "0"
 
 
 def _alive(pid: int) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
+from ops._shop import make_shop
 
 from flask_svc_infra.events import maintenance_changed
-from flask_svc_infra.ops import add_maintenance_mode, add_probes, flags
+from flask_svc_infra.ops import flags
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +18,6 @@ def _nothing_complained_of(monkeypatch):
 def shop():
     """An app with probes, maintenance mode and one view for every method."""
     return make_shop()
-
-
-def make_shop(*, config=None, **options):
-    app = Flask("shop")
-    app.config.update(config or {})
-
-    @app.route("/orders", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
-    def orders():
-        return {"orders": []}
-
-    add_probes(app)
-    add_maintenance_mode(app, **options)
-    return app
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import logging
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
+from ops._shop import make_shop
 
 from flask_svc_infra.errors import ConfigurationError
 from flask_svc_infra.mounts import mounts_of
 from flask_svc_infra.ops import Maintenance, add_maintenance_mode, add_probes
-
-from .conftest import make_shop
 
 WRITES = ["POST", "PUT", "PATCH", "DELETE"]
 FLAG = "MAINTENANCE_MODE"
