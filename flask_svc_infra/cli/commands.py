@@ -8,6 +8,8 @@ import click
 
 from ..errors import SvcInfraError
 from .config import config
+from .doctor import doctor
+from .drain import drain
 from .health import health
 
 __all__ = ["group"]
@@ -32,4 +34,6 @@ def group() -> None:
 
 
 group.add_command(config)
+group.add_command(doctor)
+group.add_command(drain)
 group.add_command(health)

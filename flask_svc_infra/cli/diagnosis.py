@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,9 @@ _EXTRAS = {
     "redis": ("redis", "check_redis"),
     "http": ("requests", "check_url"),
 }
+_READ_BY_GUNICORN = frozenset({f"{PREFIX}DRAIN_SECONDS"})
+"""Settings the gunicorn conf takes from the environment whether or not the app does."""
+
 _OLDEST_GUNICORN = (22, 0)
 """The oldest release the drain and the worker hooks are tested with."""
 
@@ -58,8 +62,16 @@ class Finding:
 
 def releases(names: Iterable[str]) -> Finding:
     """Tell which releases are installed."""
-    found = ((name, _release(name)) for name in names)
+    found = ((name, release_of(name)) for name in names)
     return Finding("releases", "ok", ", ".join(f"{name} {release or '(missing)'}" for name, release in found))
+
+
+def release_of(name: str) -> str | None:
+    """Return the installed release of the distribution *name*, None when it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def drivers() -> list[Finding]:
@@ -105,6 +117,8 @@ def environment(environ: Mapping[str, str], config: Mapping[str, Any], flags: It
     """
     findings = []
     for name in sorted(environ):
+        if name.removeprefix("FLASK_") in _READ_BY_GUNICORN:
+            continue
         if name.startswith(PREFIX) and name not in config:
             findings.append(_unread(name, f"Name it FLASK_{name}, and call app.config.from_prefixed_env()."))
         elif name.startswith(f"FLASK_{PREFIX}") and name.removeprefix("FLASK_") not in config:
@@ -139,7 +153,7 @@ def workers_wanted(environ: Mapping[str, str]) -> int:
     """Return how many gunicorn workers the environment asks for, 1 when it does not say."""
     words = _words(environ.get("GUNICORN_CMD_ARGS", ""))
     wanted = environ.get("WEB_CONCURRENCY", "1")
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         name, _, value = word.partition("=")
         if name == "--workers":
             wanted = value or following
@@ -164,35 +178,22 @@ def multiprocess(directory: str | None, workers: int) -> Finding:
                 "warning",
                 f"{workers} workers are wanted and PROMETHEUS_MULTIPROC_DIR is not set; unless gunicorn's "
                 "conf sets it, each scrape shows one worker's numbers, and not always the same one's",
-                conf + ", which sets it.",
+                conf + ".",
             )
         return Finding(topic, "ok", "PROMETHEUS_MULTIPROC_DIR is not set, and one worker is wanted")
     path = Path(directory)
-    if not path.is_dir():
+    there = path
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Finding(
             topic,
             "problem",
-            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', which is no directory; the workers fail at "
-            "their first metric",
-            f"Run: mkdir -p {shlex.quote(directory)}. Or unset it and: {conf}.",
+            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user may not write; the app fails when "
+            "its metrics are mounted",
+            "Give the directory to the user the workers run as, or unset the variable and s" + conf[1:] + ".",
         )
-    if not os.access(path, os.W_OK | os.X_OK):
-        return Finding(
-            topic,
-            "problem",
-            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user may not write; the workers fail at "
-            "their first metric",
-            "Give it to the user the workers run as.",
-        )
-    empty = sorted(file.name for file in path.glob("*.db") if file.stat().st_size == 0)
-    if empty:
-        return Finding(
-            topic,
-            "problem",
-            f"{len(empty)} files in '{directory}' are empty, {empty[0]} first; scrapes may fail on them",
-            "Stop the workers, empty the directory, start them again.",
-        )
-    return Finding(topic, "ok", f"'{directory}' can be written to")
+    return Finding(topic, "ok", f"'{directory}' can be " + ("written to" if there == path else "made"))
 
 
 def _unread(name: str, cure: str) -> Finding:
@@ -206,10 +207,3 @@ def _words(line: str) -> list[str]:
         return shlex.split(line)
     except ValueError:
         return line.split()
-
-
-def _release(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,0 +1,178 @@
+"""``flask svc-infra doctor``: it finds what was broken on purpose, and nothing on a sound app."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flask import Flask, redirect
+from prometheus_client import CollectorRegistry
+from prometheus_flask_exporter import PrometheusMetrics
+
+from flask_svc_infra import SvcInfra
+from flask_svc_infra.cli import mounted
+from flask_svc_infra.mounts import mounts_of
+from flask_svc_infra.resilience import CircuitBreaker
+
+
+def sound_app() -> Flask:
+    app = Flask("shop")
+    infra = SvcInfra()
+    infra.health.add("database", lambda: True)
+    infra.init_app(app)
+    return app
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in (
+        "PROMETHEUS_MULTIPROC_DIR",
+        "WEB_CONCURRENCY",
+        "GUNICORN_CMD_ARGS",
+        "MAINTENANCE_MODE",
+        "CIRCUIT_OPEN",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+def findings_of(flask_command, app, exit_code=0):
+    result = flask_command("doctor", "--json", app=app)
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def bad(findings):
+    return [(finding["level"], finding["topic"]) for finding in findings if finding["level"] != "ok"]
+
+
+def test_sound_app_has_no_warning_and_no_problem(flask_command):
+    findings = findings_of(flask_command, sound_app())
+    assert bad(findings) == []
+    topics = {finding["topic"] for finding in findings}
+    assert topics >= {
+        "python",
+        "releases",
+        "drivers",
+        "gunicorn",
+        "multiprocess",
+        "app",
+        "probes",
+        "checks",
+        "metrics",
+    }
+
+
+def test_findings_are_printed_one_a_line_with_the_cure_below(flask_command):
+    result = flask_command("doctor", app=Flask("bare"))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    at = next(
+        i for i, line in enumerate(lines) if line.startswith("problem  probes: the app 'bare' has no probes")
+    )
+    assert lines[at + 1].strip().startswith("Call SvcInfra(app)")
+
+
+def test_app_that_cannot_be_loaded_is_a_problem_and_the_rest_is_still_examined(flask_command):
+    def make():
+        raise ConnectionError("postgresql://me:s3cret@db/shop refused")
+
+    result = flask_command("doctor", app=make)
+    assert result.exit_code == 1
+    assert "problem  app: the app cannot be loaded: ConnectionError: " in result.stdout
+    assert "s3cret" not in result.output
+    assert "releases" in result.stdout
+
+
+def test_bad_setting_is_a_problem_with_its_cure(flask_command):
+    def make():
+        app = Flask("shop")
+        app.config["SVC_INFRA_METRICS_PTH"] = "/m"
+        SvcInfra(app)
+        return app
+
+    result = flask_command("doctor", app=make)
+    assert result.exit_code == 1
+    assert "Did you mean SVC_INFRA_METRICS_PATH?" in result.stdout
+
+
+def test_unhealthy_readiness_is_a_warning(flask_command):
+    app = Flask("shop")
+    infra = SvcInfra(app)
+    infra.health.add("database", lambda: False)
+    assert bad(findings_of(flask_command, app)) == [("warning", "probes"), ("warning", "probes")]
+
+
+def test_without_a_critical_check_readiness_means_little(flask_command):
+    app = Flask("shop")
+    SvcInfra(app)
+    assert bad(findings_of(flask_command, app)) == [("warning", "checks")]
+
+
+def test_middleware_that_swallows_the_probes_is_a_problem(flask_command):
+    app = sound_app()
+    inner = app.wsgi_app
+
+    def only_shop(environ, start_response):
+        if not environ["PATH_INFO"].startswith("/shop"):
+            start_response("404 Not Found", [("Content-Length", "0")])
+            return [b""]
+        return inner(environ, start_response)
+
+    app.wsgi_app = only_shop
+    problems = bad(findings_of(flask_command, app, exit_code=1))
+    assert problems.count(("problem", "metrics")) == 1
+    assert problems.count(("problem", "probes")) == len(mounts_of(app).probes)
+
+
+def test_middleware_that_raises_is_a_problem_not_a_traceback(flask_command):
+    app = sound_app()
+
+    def broken(environ, start_response):
+        raise RuntimeError("no session")
+
+    app.wsgi_app = broken
+    problems = findings_of(flask_command, app, exit_code=1)
+    assert any("raises RuntimeError: no session" in finding["text"] for finding in problems)
+
+
+def test_redirect_to_https_does_not_reach_the_probes(flask_command):
+    """Hooks run after the probes have been answered: nothing to find."""
+    app = sound_app()
+    app.before_request(lambda: redirect("https://shop.example/"))
+    assert bad(findings_of(flask_command, app)) == []
+
+
+def test_metrics_switched_off_are_a_warning(flask_command):
+    app = Flask("shop")
+    app.config["SVC_INFRA_METRICS_ENABLED"] = False
+    SvcInfra(app).health.add("database", lambda: True)
+    assert bad(findings_of(flask_command, app)) == [("warning", "metrics")]
+
+
+def test_view_behind_a_probe_is_found(flask_command):
+    app = sound_app()
+    app.add_url_rule("/_ops/live", "mine", lambda: "mine")
+    (finding,) = [f for f in findings_of(flask_command, app) if f["level"] != "ok"]
+    assert "the view 'mine' is mounted at '/_ops/live'" in finding["text"]
+
+
+def test_breakers_of_one_name_are_found(flask_command):
+    twins = [CircuitBreaker("doctors-twins"), CircuitBreaker("doctors-twins")]
+    findings = findings_of(flask_command, sound_app())
+    assert any("2 breakers are called 'doctors-twins'" in finding["text"] for finding in findings)
+    del twins
+
+
+def test_request_metrics_of_prometheus_flask_exporter_are_found():
+    registry = CollectorRegistry()
+    PrometheusMetrics(Flask("shop"), path=None, export_defaults=False, registry=registry)
+    assert mounted.measured_twice(registry) == []
+    PrometheusMetrics(Flask("shop"), registry=registry)
+    (finding,) = mounted.measured_twice(registry)
+    assert (finding.level, "export_defaults=False" in finding.cure) == ("warning", True)
+
+
+def test_flags_and_strays_of_the_environment_are_found(flask_command, monkeypatch):
+    monkeypatch.setenv("MAINTENANCE_MODE", "ture")
+    monkeypatch.setenv("SVC_INFRA_METRICS_PATH", "/m")
+    assert bad(findings_of(flask_command, sound_app())) == [("warning", "settings"), ("warning", "flags")]
