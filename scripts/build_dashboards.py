@@ -10,11 +10,15 @@ import json
 import sys
 from pathlib import Path
 
-from dashboards import http_overview
+from dashboards import http_overview, resilience, slo
 from dashboards.render import render
 
 TARGET = Path(__file__).parents[1] / "flask_svc_infra/obs/grafana/dashboards"
-DASHBOARDS = {"http-overview": http_overview.DASHBOARD}
+DASHBOARDS = {
+    "http-overview": http_overview.DASHBOARD,
+    "resilience": resilience.DASHBOARD,
+    "slo": slo.DASHBOARD,
+}
 
 
 def main() -> int:

@@ -107,7 +107,7 @@ def _health_check_failing(scope: Scope) -> Alert:
         summary=f"Check {{{{ $labels.check }}}} of {scope.service()} fails",
         description=(
             f"The health check {{{{ $labels.check }}}} of {scope.service()} has been unhealthy or unknown "
-            "for more than 5 minutes in at least one worker. If it is critical, that pod gets no traffic."
+            "for more than 5 minutes in at least one pod. If it is critical, that pod gets no traffic."
         ),
     )
 

@@ -62,21 +62,26 @@ def http_variables() -> list[Variable]:
 
 
 def notes() -> list[Annotation]:
-    """Mark what explains a bend in a curve: a circuit that opened, maintenance."""
-    opened = f'circuit_breaker_state{{{SCOPE}, state="open"}}'
+    """Mark what explains a bend in a curve, for as long as it lasted: an open circuit, maintenance."""
     return [
         Annotation(
-            name="Circuits opened",
-            expr=f"max by (job, name) ({opened}) == 1 unless max by (job, name) ({opened} offset 1m) == 1",
-            title="{{name}} opened",
-            text="The circuit breaker {{name}} of {{job}} opened.",
+            name="Open circuits",
+            expr=f'max by (job, name) (circuit_breaker_state{{{SCOPE}, state="open"}}) == 1',
+            title="{{name}} open",
+            text="The circuit breaker {{name}} of {{job}} was open.",
             color=RED,
+        ),
+        Annotation(
+            name="Maintenance",
+            expr=f'max by (job, mode) (maintenance_mode{{{SCOPE}, mode!="off"}}) == 1',
+            title="maintenance ({{mode}})",
+            text="Maintenance of {{job}} was {{mode}}.",
+            color=BLUE,
         ),
     ]
 
 
 __all__ = [
-    "BLUE",
     "BUCKETS",
     "CUSTOMERS",
     "PROGRESS",

@@ -78,7 +78,8 @@ class Panel:
         steps: thresholds, lowest first.
         stacked: series on top of each other.
         texts: values shown as words, as in ``{"2": ("open", RED)}``.
-        columns: a table's columns, left to right; the last query value's names are ``Value #A`` and so on.
+        columns: a table's columns, left to right, sorted by the last; the queries are ``Value #A`` and on.
+        ascending: whether a table's smallest value comes first.
         no_value: what is shown when there is no data.
         decimals: digits after the point; None: as many as are needed.
     """
@@ -96,6 +97,7 @@ class Panel:
     stacked: bool = False
     texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     columns: Sequence[Column] = ()
+    ascending: bool = False
     no_value: str = "no data"
     decimals: int | None = None
 

@@ -185,7 +185,7 @@ def _options(panel: Panel) -> Json:
             "showHeader": True,
             "cellHeight": "sm",
             "footer": {"show": False, "reducer": ["sum"], "countRows": False, "fields": ""},
-            "sortBy": [{"displayName": last, "desc": True}],
+            "sortBy": [{"displayName": last, "desc": not panel.ascending}],
         }
     if panel.kind == "bargauge":
         return {

@@ -15,6 +15,9 @@ from support.promql_ast import grouped_labels, nodes, selectors
 
 from flask_svc_infra.obs.bundled import alerting_rules, dashboard, dashboard_names
 from flask_svc_infra.obs.catalog import CATALOG
+from flask_svc_infra.obs.rules import Recording
+from flask_svc_infra.obs.slo import SLO
+from flask_svc_infra.obs.slo_rules import slo_groups
 
 ROOT = Path(__file__).parents[2]
 NAMES = dashboard_names()
@@ -145,7 +148,8 @@ def test_every_expression_is_promql(name):
 
 def recorded() -> dict[str, set[str]]:
     """The series the generated recording rules make, and their labels."""
-    return {}
+    rules = [rule for group in slo_groups([SLO("x", objective=0.9)]) for rule in group.rules]
+    return {rule.record: {"slo", "window"} for rule in rules if isinstance(rule, Recording)}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -201,7 +201,7 @@ def test_closing_ends_the_alert(tmp_path):
 CHECK = 'health_check_{what}{{job="web", instance="{instance}", check="database"}}'
 
 
-def test_a_check_that_fails_in_one_worker_warns_after_five_minutes(tmp_path):
+def test_a_check_that_fails_in_one_pod_warns_after_five_minutes(tmp_path):
     series = {
         CHECK.format(what="up", instance="a"): "1x4 0x40",
         CHECK.format(what="up", instance="b"): "1x44",
