@@ -9,7 +9,7 @@ from .mounts import mounts_of, settings_of
 from .obs import add_observability
 from .obs.objectives import declare_slos
 from .obs.slo import check_slos
-from .ops import add_circuit_error_handler, add_circuit_gate, add_maintenance_mode, add_probes
+from .ops import Maintenance, add_circuit_error_handler, add_circuit_gate, add_maintenance_mode, add_probes
 from .resilience import Breakers
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from .config import Settings
     from .obs.slo import SLO
     from .resilience import CircuitBreaker
 
@@ -47,6 +48,7 @@ class SvcInfra:
     Attributes:
         health: the registry of health checks.
         breakers: the registry of circuit breakers.
+        maintenance: switches maintenance on and off by code, for every app it serves.
         slos: the objectives.
 
     Example:
@@ -73,6 +75,7 @@ class SvcInfra:
     ) -> None:
         self.health = HealthRegistry()
         self.breakers = Breakers()
+        self.maintenance = Maintenance()
         self.slos = check_slos(slos)
         self._route_classifier = route_classifier
         self._db_engines = None if db_engines is None else tuple(db_engines)
@@ -97,17 +100,28 @@ class SvcInfra:
                 the same place; the message says which, and the cure.
         """
         settings = settings_of(app)  # refuses bad settings before anything is mounted
-        mounts_of(app).claim(
+        mounts = mounts_of(app)
+        mounts.claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
         )
-        declare_slos(app, self.slos)
-        if self._wanted["metrics"]:
-            add_observability(
-                app,
-                db_engines=self._db_engines,
-                metrics_path=settings.metrics_path,
-                route_classifier=self._route_classifier,
-            )
+        unmeasure: Callable[[], None] | None = None
+        try:
+            declare_slos(app, self.slos)
+            if self._wanted["metrics"]:
+                unmeasure = add_observability(
+                    app,
+                    db_engines=self._db_engines,
+                    metrics_path=settings.metrics_path,
+                    route_classifier=self._route_classifier,
+                )
+            self._mount(app, settings)
+        except BaseException:  # so that it can be tried again: Flask can give up everything but blueprints
+            if unmeasure is not None:
+                unmeasure()
+            mounts.release("SvcInfra")
+            raise
+
+    def _mount(self, app: Flask, settings: Settings) -> None:
         if self._wanted["probes"]:
             add_probes(app, prefix=settings.ops_prefix)
         if self._wanted["health_routes"]:
@@ -122,6 +136,7 @@ class SvcInfra:
                 app,
                 env_var=settings.maintenance_env_var,
                 exempt_prefixes=settings.maintenance_exempt_prefixes,
+                maintenance=self.maintenance,
             )
         if self._wanted["circuit_gate"]:
             add_circuit_gate(app)

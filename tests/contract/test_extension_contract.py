@@ -394,3 +394,27 @@ def test_app_may_be_pickled_around_by_a_reloader_import(tmp_path):
         for app in (shop.app, again["app"]):
             assert app.test_client().get("/metrics").status_code == 200
     """)
+
+
+def test_init_app_that_was_refused_can_be_tried_again():
+    app = bare_app()
+    add_probes(app)
+    with pytest.raises(RuntimeError, match="/_ops"):
+        SvcInfra(app)
+    SvcInfra(app, probes=False)
+    client = app.test_client()
+    assert [client.get(path).status_code for path in EVERYTHING] == [200] * len(EVERYTHING)
+
+
+def test_maintenance_switched_on_by_code_holds_in_every_app_of_the_extension():
+    infra = SvcInfra()
+    clients = []
+    for _ in range(2):
+        app = bare_app()
+        app.add_url_rule("/", "home", lambda: "home", methods=["POST"])
+        infra.init_app(app)
+        clients.append(app.test_client())
+    infra.maintenance.enable(reason="index rebuild")
+    assert [client.post("/").status_code for client in clients] == [503, 503]
+    infra.maintenance.disable()
+    assert [client.post("/").status_code for client in clients] == [200, 200]
