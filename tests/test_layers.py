@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import flask_svc_infra
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.needs("importlinter")
 def test_imports_go_one_way():
     """The contracts of setup.cfg, which `make lint` checks too."""
     run = subprocess.run(

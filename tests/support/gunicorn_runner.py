@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .processes import alive, children, eventually, finish, free_port, spawn, started
+from .processes import alive, children, eventually, finish, free_port, package_folder, spawn, started
 from .web import Reply, request
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -18,6 +18,7 @@ TESTS = Path(__file__).resolve().parent.parent
 
 def switches() -> list[str]:
     """Return ``--no-control-socket`` where this gunicorn has one: its socket lies in the home directory."""
+    package_folder("gunicorn")
     from gunicorn.config import KNOWN_SETTINGS
 
     known = {setting.name for setting in KNOWN_SETTINGS}

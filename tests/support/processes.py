@@ -41,8 +41,9 @@ def free_port() -> int:
 def package_folder(name: str) -> Path:
     """Return the folder of an installed package without importing it: its launcher is not what we run."""
     spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"the tests need the package '{name}': pip install 'flask-svc-infra[test]'")
+    if spec is None or spec.origin is None:  # a folder of tests may bear its name
+        cure = "pip install 'flask-svc-infra[test]'"
+        raise ModuleNotFoundError(f"the tests need the package '{name}': {cure}", name=name)
     return Path(spec.origin).parent
 
 
