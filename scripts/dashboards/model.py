@@ -15,10 +15,10 @@ SCHEMA_VERSION = 39
 WIDTH = 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
-Kind = Literal["timeseries", "stat", "table", "bargauge", "state-timeline"]
+Kind = Literal["timeseries", "stat", "table", "state-timeline"]
 Json = dict[str, Any]
 
-GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
+GREEN, YELLOW, ORANGE, RED, BLUE = "green", "yellow", "orange", "red", "blue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def _datasource_variable() -> Json:
         "refresh": 1,
         "multi": False,
         "includeAll": False,
-        "current": {},
+        "current": {"selected": False, "text": "default", "value": "default"},
         "options": [],
         "hide": 0,
         "skipUrlSync": False,
@@ -100,7 +100,7 @@ def _panels(dashboard: Dashboard) -> list[Json]:
 
 
 def _panel(panel: Panel) -> Json:
-    instant = panel.kind in {"table", "stat", "bargauge"}
+    instant = panel.kind in {"table", "stat"}
     return {
         "type": panel.kind,
         "title": panel.title,
@@ -151,7 +151,7 @@ def _custom(panel: Panel) -> Json:
             "thresholdsStyle": {"mode": "dashed" if len(panel.steps) > 1 else "off"},
         }
     if panel.kind == "state-timeline":
-        return {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False}
+        return {"fillOpacity": 80, "lineWidth": 0}
     if panel.kind == "table":
         return {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False}
     return {}
@@ -184,20 +184,8 @@ def _options(panel: Panel) -> Json:
         return {
             "showHeader": True,
             "cellHeight": "sm",
-            "footer": {"show": False, "reducer": ["sum"], "countRows": False, "fields": ""},
+            "frameIndex": 0,
             "sortBy": [{"displayName": last, "desc": not panel.ascending}],
-        }
-    if panel.kind == "bargauge":
-        return {
-            "reduceOptions": _REDUCE,
-            "orientation": "horizontal",
-            "displayMode": "gradient",
-            "valueMode": "color",
-            "showUnfilled": True,
-            "minVizWidth": 8,
-            "minVizHeight": 16,
-            "namePlacement": "auto",
-            "sizing": "auto",
         }
     return {
         "reduceOptions": _REDUCE,
@@ -205,6 +193,8 @@ def _options(panel: Panel) -> Json:
         "textMode": "auto",
         "colorMode": "background",
         "graphMode": "none",
+        "showPercentChange": False,
+        "percentChangeColorMode": "standard",
         "justifyMode": "auto",
         "wideLayout": True,
     }
