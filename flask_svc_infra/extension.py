@@ -9,7 +9,14 @@ from .mounts import mounts_of, settings_of
 from .obs import add_observability
 from .obs.objectives import declare_slos
 from .obs.slo import check_slos
-from .ops import Maintenance, add_circuit_error_handler, add_circuit_gate, add_maintenance_mode, add_probes
+from .ops import (
+    Maintenance,
+    add_circuit_error_handler,
+    add_circuit_gate,
+    add_draining,
+    add_maintenance_mode,
+    add_probes,
+)
 from .resilience import Breakers
 
 if TYPE_CHECKING:
@@ -141,6 +148,7 @@ class SvcInfra:
         if self._wanted["circuit_gate"]:
             add_circuit_gate(app)
         add_circuit_error_handler(app)
+        add_draining(app)
 
     def breaker(self, name: str, **options: Any) -> CircuitBreaker:
         """Return the breaker called *name*, made at the first call.
