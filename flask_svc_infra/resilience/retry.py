@@ -27,6 +27,9 @@ R = TypeVar("R")
 
 _logger = logging.getLogger("flask_svc_infra.resilience")
 
+waits = True
+"""Whether there is a wait between attempts; ``flask_svc_infra.testing.no_retry_delays`` sets it for a while."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryConfig:
@@ -211,7 +214,7 @@ def _rules(
 
     return {
         "stop": stop_after_attempt(config.max_attempts),
-        "wait": lambda state: config.calculate_delay(state.attempt_number),
+        "wait": lambda state: config.calculate_delay(state.attempt_number) if waits else 0.0,
         "retry": retry_if_exception(config.retries),
         "before_sleep": before_sleep,
         "retry_error_callback": exhausted,
