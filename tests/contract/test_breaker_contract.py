@@ -23,6 +23,7 @@ from flask_svc_infra.resilience import (
     CircuitBreakerError,
     CircuitBreakerStats,
     CircuitState,
+    Outcome,
 )
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
@@ -320,6 +321,22 @@ def test_cancelled_trial_gives_its_permit_back():
             pass
 
     asyncio.run(main())
+    assert breaker.state is CLOSED
+
+
+def test_hung_trial_holds_its_place_for_a_while_and_not_for_ever(clock):
+    breaker = CircuitBreaker(
+        "x", failure_threshold=1, half_open_max_calls=1, success_threshold=1, clock=clock
+    )
+    fail(breaker)
+    clock.advance(30)
+    hung = breaker.admit()
+    with pytest.raises(CircuitBreakerError):
+        breaker.admit()
+    clock.advance(3600)
+    succeed(breaker)
+    assert breaker.state is CLOSED
+    hung.settle(Outcome.FAILURE)
     assert breaker.state is CLOSED
 
 

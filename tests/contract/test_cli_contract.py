@@ -121,6 +121,18 @@ def test_check_prints_no_password(web):
     assert "hunter2secret" not in result.output
 
 
+def test_options_have_the_documented_defaults():
+    health = group.commands["health"]
+    check, wait = health.commands["check"], health.commands["wait"]
+    defaults = {
+        (c.name, o.name): float(o.default)
+        for c in (check, wait)
+        for o in c.params
+        if o.name in ("timeout", "interval")
+    }
+    assert defaults == {("check", "timeout"): 10.0, ("wait", "timeout"): 60.0, ("wait", "interval"): 2.0}
+
+
 # --- health wait --------------------------------------------------------------------------------------------
 
 

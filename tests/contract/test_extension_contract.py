@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from contract._parts import (
@@ -13,6 +14,7 @@ from contract._parts import (
     UNHEALTHY,
     answers,
     bare_app,
+    eventually,
     fail,
     run_python,
     scrape,
@@ -342,6 +344,45 @@ def test_app_runs_under_flask_run_and_gunicorn_as_one_module(tmp_path, gunicorn)
     assert request(server.url + "/_health/ready").json()["checks"][0]["name"] == "always"
     metrics = request(server.url + "/metrics").text
     assert "http_requests_total" in metrics
+
+
+def test_scrape_of_one_worker_shows_what_all_workers_did(gunicorn):
+    from support.web import request
+
+    server = gunicorn(
+        source="""
+            import os, time
+            from flask import Flask
+            from flask_svc_infra import SvcInfra
+
+            app = Flask(__name__)
+            infra = SvcInfra(app)
+            pay = infra.breaker("pay", failure_threshold=1)
+
+            @app.get("/worker")
+            def worker():
+                time.sleep(0.02)  # so that the other one gets the next
+                return str(os.getpid())
+
+            @app.get("/break")
+            def break_():
+                with pay:
+                    raise ValueError
+        """,
+        workers=2,
+        conf="python:flask_svc_infra.gunicorn",
+    )
+    server.wait_ready("/_health/ready")
+    with ThreadPoolExecutor(4) as pool:
+        answered = list(pool.map(lambda _: request(server.url + "/worker").text, range(40)))
+    assert len(set(answered)) == 2
+    assert request(server.url + "/break").status == 500
+
+    def lines():
+        return request(server.url + "/metrics").text.split("\n")
+
+    assert 'http_requests_total{method="GET",path="/worker",status="200"} 40.0' in lines()
+    assert eventually(lambda: 'circuit_breaker_state{name="pay",state="open"} 1.0' in lines(), within=5)
 
 
 def test_app_runs_under_flask_run(tmp_path):

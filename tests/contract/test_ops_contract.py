@@ -158,6 +158,16 @@ def test_any_other_word_is_off_with_one_warning(guarded, monkeypatch, caplog):
     assert "CIRCUIT_OPEN" in warned[0].getMessage()
 
 
+def test_each_unreadable_value_is_warned_about_by_itself(guarded, monkeypatch, caplog):
+    with caplog.at_level(logging.WARNING):
+        for word in ("perhaps-one", "perhaps-two", "perhaps-one"):
+            monkeypatch.setenv("CIRCUIT_OPEN", word)
+            guarded.get("/guarded")
+    assert [
+        sum(word in r.getMessage() for r in caplog.records) for word in ("perhaps-one", "perhaps-two")
+    ] == [1, 1]
+
+
 def test_dependency_works_as_a_before_request_hook_of_a_blueprint(monkeypatch):
     app = Flask(__name__)
     bp = Blueprint("api", __name__, url_prefix="/api")
