@@ -2,8 +2,8 @@
 
 There, a test that needs a package which is not installed is left out; every other test has to pass. Whether
 a test needs one shows by itself where it, its module or its fixtures import the package, or where the package
-under test says that a driver is missing. Where it does not show, ``@pytest.mark.needs("asgiref")`` says it; that
-mark does nothing in an ordinary run.
+under test says that a driver is missing. Elsewhere ``@pytest.mark.needs("asgiref")`` says it; that mark does
+nothing in an ordinary run.
 """
 
 from __future__ import annotations
