@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -56,7 +57,8 @@ def eventually(
 ) -> Any:
     """Ask *condition* until its answer is true, and return that; past *timeout* seconds an AssertionError.
 
-    An ``OSError`` or ``AssertionError`` from *condition* counts as "not yet" and is shown if time runs out.
+    An ``OSError``, ``HTTPException`` or ``AssertionError`` from *condition* counts as "not yet", and is shown if
+    time runs out.
     """
     deadline = time.monotonic() + timeout
     last: Any = None
@@ -65,7 +67,7 @@ def eventually(
             last = condition()
             if last:
                 return last
-        except (OSError, AssertionError) as error:
+        except (OSError, HTTPException, AssertionError) as error:
             last = error
         if time.monotonic() >= deadline:
             raise AssertionError(f"{message} within {timeout:g}s; last answer: {last!r}")
