@@ -63,9 +63,9 @@ def add_observability(
         A callable that takes everything off the app again; calling it twice makes no difference.
 
     Raises:
-        ConfigurationError: a path that cannot work, or a setting; nothing was mounted.
+        ConfigurationError: a path that cannot work, or a setting, or ``PROMETHEUS_MULTIPROC_DIR`` names a
+            directory that cannot be made; nothing was mounted.
         RuntimeError: the app is measured already, or serves something else at the metrics path.
-        OSError: ``PROMETHEUS_MULTIPROC_DIR`` names a directory that cannot be made.
     """
     settings = settings_of(app)
     path = settings.metrics_path if metrics_path is None else require_path("metrics_path", metrics_path)
@@ -77,7 +77,7 @@ def add_observability(
         )
     if not settings.metrics_enabled:
         return lambda: None
-    directory = multiprocess.directory_in_use()
+    directory = _directory()
     mounts = mounts_of(app)
     _refuse_taken(app, path)
     mounts.claim("observability", "Call add_observability once per app, or call what it returned first.")
@@ -130,6 +130,16 @@ def add_observability(
         mounts.release("observability")
 
     return undo
+
+
+def _directory() -> Path | None:
+    try:
+        return multiprocess.directory_in_use()
+    except OSError as error:
+        raise ConfigurationError(
+            f"PROMETHEUS_MULTIPROC_DIR is '{error.filename}', which cannot be made ({error.strerror}); nothing "
+            "was mounted. Name a directory that every worker may write to."
+        ) from error
 
 
 def _scoped(scope: str) -> list[catalog.MetricSpec]:

@@ -314,3 +314,16 @@ def test_mistyped_setting_is_refused_by_the_single_functions_too():
     app.config["SVC_INFRA_METRIC_PATH"] = "/x"
     with pytest.raises(ConfigurationError):
         add_observability(app)
+
+
+@pytest.mark.parametrize("where", ["/proc/no/such/place", "a file"])
+def test_multiprocess_directory_that_cannot_be_made_is_named_with_the_cure(where, tmp_path, monkeypatch):
+    if where == "a file":
+        where = str(tmp_path / "file")
+        (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", where)
+    app = Flask(__name__)
+    message = refused(lambda: SvcInfra(app), names="PROMETHEUS_MULTIPROC_DIR")
+    assert "every worker" in message
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
+    SvcInfra(app)
