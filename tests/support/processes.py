@@ -57,8 +57,8 @@ def eventually(
 ) -> Any:
     """Ask *condition* until its answer is true, and return that; past *timeout* seconds an AssertionError.
 
-    An ``OSError``, ``HTTPException`` or ``AssertionError`` from *condition* counts as "not yet", and is shown if
-    time runs out.
+    An ``OSError``, ``HTTPException`` or ``AssertionError`` from *condition* counts as "not yet", and is shown
+    if time runs out.
     """
     deadline = time.monotonic() + timeout
     last: Any = None
