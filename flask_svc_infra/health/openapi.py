@@ -24,8 +24,7 @@ def openapi_paths(app: Any) -> dict[str, Any]:
 
     For documents made by an extension that sees its own routes alone. With flask-smorest::
 
-        for path, operations in openapi_paths(app).items():
-            api.spec.path(path, operations=operations)
+        api.spec.options["paths"] = openapi_paths(app)
 
     Args:
         app: the Flask app, with its probes mounted.
