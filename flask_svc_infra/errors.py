@@ -12,7 +12,7 @@ Messages read subject, state, consequence, cure. The same facts are attributes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from .resilience.machine import CircuitState
@@ -32,7 +32,7 @@ class SvcInfraError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As every exception is pickled, but made again without its constructor, whose arguments have names.
-        _, args, *state = super().__reduce__()
+        _, args, *state = cast("tuple[Any, ...]", super().__reduce__())
         return _made_again, (type(self), *args), *state
 
 

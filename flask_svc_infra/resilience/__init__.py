@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..errors import BulkheadFullError, CircuitBreakerError, RetryExhaustedError
 from ..events import Transition
-from .breaker import BreakerOptions, CircuitBreaker, CircuitBreakerStats, live_breakers
+from .breaker import CircuitBreaker, live_breakers
 from .breakers import Breakers
 from .bulkhead import Bulkhead, Place, live_bulkheads
 from .machine import CircuitState, Forced, Outcome
+from .options import BreakerOptions, CircuitBreakerStats
 from .permit import Permit
 from .recovery import exponential_recovery
 from .retry import RetryConfig, retry_sync, with_retry

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 from ..errors import ConfigurationError
 from . import checked, recovery, statement
 from .engine import Engine
 from .live import Live
 from .machine import CircuitState, Forced, Policy
+from .options import CircuitBreakerStats
 from .permit import Permit, guard_class
 from .protect import call_guarded, protect
 from .rules import TripRule, consecutive
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..events import Transition
     from .holding import Decorator
 
-__all__ = ["BreakerOptions", "CircuitBreaker", "CircuitBreakerStats", "live_breakers"]
+__all__ = ["CircuitBreaker", "live_breakers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,51 +30,6 @@ _FAILURE_THRESHOLD = 5
 _LEASE = 30.0
 """Seconds a half-open trial holds its place at least; longer where recovery_timeout is. A gunicorn worker is
 killed when a request takes 30 s, so a call that outlasts it has, as a rule, nobody left to settle it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitBreakerStats:
-    """What a breaker has counted since it was made: a snapshot.
-
-    Every call that ended or was refused is in ``total_calls`` and in just one of the other counts of calls.
-
-    Attributes:
-        total_calls: all of them.
-        successful_calls: those that succeeded.
-        failed_calls: those that failed.
-        rejected_calls: those that were refused.
-        state_changes: how often the state changed.
-        ignored_calls: those that gave no verdict: an ignored or unlisted exception, cancellation, a stream
-            whose reader stopped early.
-        stale_calls: those that ended after the state they began in had; they decided nothing.
-        forced: ``open`` or ``disabled`` while a person overrules the circuit, else None.
-        reason: why, as the person said.
-    """
-
-    total_calls: int = 0
-    successful_calls: int = 0
-    failed_calls: int = 0
-    rejected_calls: int = 0
-    state_changes: int = 0
-    ignored_calls: int = 0
-    stale_calls: int = 0
-    forced: str | None = None
-    reason: str | None = None
-
-
-class BreakerOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`CircuitBreaker`."""
-
-    failure_threshold: int
-    recovery_timeout: float | Callable[[int], float]
-    half_open_max_calls: int
-    success_threshold: int
-    failure_exceptions: tuple[type[Exception], ...]
-    trip: TripRule | None
-    ignored_exceptions: tuple[type[Exception], ...]
-    failure_result: Callable[[Any], bool] | None
-    on_transition: Callable[[Transition], object] | None
-    clock: Callable[[], float] | None
 
 
 class _ExitOfClass(type):
@@ -176,7 +131,7 @@ class CircuitBreaker(metaclass=_ExitOfClass):
             closed=statement.Quiet,
         )
         self._machine = engine.machine
-        self._shared = statement.shared(engine)
+        self._timed = engine.timed
         self.guard = guard_class(engine)
         _live.add(self)
 
@@ -310,12 +265,12 @@ class CircuitBreaker(metaclass=_ExitOfClass):
     # The with statements: see statement.py.
 
     def __enter__(self) -> Self:
-        if self._shared.quiet is None or statement.loaded:
+        if self._machine.quiet is None or statement.loaded:
             statement.enter(self._engine)
         return self
 
     async def __aenter__(self) -> Self:
-        if self._shared.quiet is None or statement.loaded:
+        if self._machine.quiet is None or statement.loaded:
             statement.enter(self._engine)
         return self
 
@@ -341,13 +296,19 @@ class CircuitBreaker(metaclass=_ExitOfClass):
 
         @property
         def __exit__(self):  # noqa: ANN204, PLE0302
-            quiet = self._shared.quiet
-            return statement.load() if quiet is None else quiet
+            quiet = self._machine.quiet
+            if quiet is None:
+                return statement.load()
+            if self._timed:
+                measured = statement.Measured()
+                measured.pass_ = quiet
+                measured.started = self._engine.clock()
+                return measured
+            return quiet
 
         @property
         def __aexit__(self):  # noqa: ANN204, PLE0302
-            quiet = self._shared.quiet
-            return (statement.load() if quiet is None else quiet).leave
+            return self.__exit__.leave
 
 
 def _trip_rule(about: str, trip: TripRule | None, failure_threshold: int) -> TripRule:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import ConfigurationError
-from .breaker import BreakerOptions, CircuitBreaker
+from .breaker import CircuitBreaker
+
+if TYPE_CHECKING:
+    from .options import BreakerOptions
 
 __all__ = ["Breakers"]
 

@@ -32,7 +32,7 @@ thread is switched between its load and its store. Without a GIL every result is
 only ``rejected``, which decides nothing, may lose a count."""
 
 _logger = logging.getLogger("flask_svc_infra.resilience")
-_OPEN, _CLOSED = CircuitState.OPEN, CircuitState.CLOSED
+_OPEN = CircuitState.OPEN
 _refusal = CircuitBreakerError.__new__
 
 
@@ -41,7 +41,7 @@ class Engine:
 
     __slots__ = (
         "_changes", "_delivering", "_failures", "_ignored", "_lock", "_on_transition", "_owner", "_recovery",
-        "clock", "failure_result", "machine", "name", "timed",
+        "clock", "failure_result", "machine", "name", "slower_than", "timed",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class Engine:
         self.clock = clock
         self.failure_result = failure_result
         self.timed = policy.trip.timed
+        self.slower_than = policy.trip.slower_than
         self.machine = Machine(policy, now=clock(), folding=FOLDING, closed=lambda: closed(self))
         self._failures = failures
         self._ignored = ignored
@@ -82,14 +83,8 @@ class Engine:
         """
         machine = self.machine
         generation = machine.generation
-        if generation.state is _CLOSED:
-            return generation  # type: ignore[return-value]
-        if generation.state is _OPEN:
-            # Refusing changes nothing, so it needs no lock.
-            now = self.clock()
-            if now < generation.until:  # type: ignore[union-attr]
-                machine.rejected += 1
-                raise self._refuse(generation, now)  # type: ignore[arg-type]
+        if isinstance(generation, Closed):
+            return generation
         with self._lock:
             now = self.clock()
             pass_, change = machine.admit(now)

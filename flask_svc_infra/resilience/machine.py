@@ -14,39 +14,39 @@ until it is settled. Invariants:
 4. ``quiet`` is the closed generation while one more ordinary success could not change the state; None
    otherwise. The driver then counts a success by ``successes += 1`` without the lock; the machine folds what
    was counted into the trip rule before it looks at it again.
+5. ``refusing`` is the open generation while nobody has forced it; None otherwise. Until its time has come the
+   driver may refuse a call by ``rejected += 1`` without the lock, for refusing changes nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 from math import inf
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from .rules import NEVER, Tally, TripRule
+from .generations import CircuitState, Closed, Forced, Generation, HalfOpen, Open, Outcome, Pass, Trial
+from .rules import NEVER
 
-__all__ = ["TRANSITIONS", "Change", "CircuitState", "Event", "Forced", "Machine", "Outcome", "Policy"]
+if TYPE_CHECKING:
+    from .rules import TripRule
 
-
-class CircuitState(StrEnum):
-    """The state of a circuit; the values are spelled so in labels, logs and bodies too."""
-
-    CLOSED = "closed"
-    """Calls pass."""
-    OPEN = "open"
-    """Calls are refused."""
-    HALF_OPEN = "half_open"
-    """A few trials pass, to see whether the dependency is back."""
-
-
-class Outcome(Enum):
-    """How a call ended, as far as its circuit is concerned."""
-
-    SUCCESS = auto()
-    FAILURE = auto()
-    IGNORED = auto()
-    """No verdict: the permit is given back and no counter of the trip rule moves."""
+__all__ = [
+    "TRANSITIONS",
+    "Change",
+    "CircuitState",
+    "Closed",
+    "Event",
+    "Forced",
+    "HalfOpen",
+    "Machine",
+    "Open",
+    "Outcome",
+    "Pass",
+    "Policy",
+    "Trial",
+]
 
 
 class Event(Enum):
@@ -72,19 +72,6 @@ TRANSITIONS: dict[tuple[CircuitState, Event], CircuitState] = {
     **{(state, Event.DISABLED): _CLOSED for state in CircuitState},
     **{(state, Event.RESET): _CLOSED for state in CircuitState},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """A person's decision that overrules the circuit's own until it is reset.
-
-    Attributes:
-        kind: ``open`` refuses every call, ``disabled`` lets every call pass unjudged.
-        reason: why, as the person said; None when not said.
-    """
-
-    kind: Literal["open", "disabled"]
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,59 +103,6 @@ class Policy:
     lease: float = 30.0
 
 
-class Closed:
-    """A closed generation, and the pass of every call that begins in it."""
-
-    __slots__ = ("folded", "forced", "rolls_at", "tally")
-    state = CircuitState.CLOSED
-
-    def __init__(self) -> None:
-        self.forced: Forced | None = None
-        self.tally: Tally
-        self.folded = 0
-        """How many of the machine's successes the tally has seen."""
-        self.rolls_at = inf
-        """When the tally must hear of a success at once, because time moves on in its window."""
-
-
-class Open:
-    """An open generation: refuses until *until*, for ever when forced."""
-
-    __slots__ = ("forced", "until")
-    state = CircuitState.OPEN
-
-    def __init__(self, until: float, forced: Forced | None = None) -> None:
-        self.until = until
-        self.forced = forced
-
-
-class HalfOpen:
-    """A half-open generation: the trials in flight, oldest first, and how many have succeeded."""
-
-    __slots__ = ("successes", "trials")
-    state = CircuitState.HALF_OPEN
-    forced: Forced | None = None
-
-    def __init__(self) -> None:
-        self.trials: dict[Trial, float] = {}
-        """Each trial's end of lease. All leases are equally long, so the first to come is the first to
-        end."""
-        self.successes = 0
-
-
-class Trial:
-    """The pass of one trial."""
-
-    __slots__ = ("generation",)
-
-    def __init__(self, generation: HalfOpen) -> None:
-        self.generation = generation
-
-
-Pass = Closed | Trial
-Generation = Closed | Open | HalfOpen
-
-
 class Machine:
     """One circuit: its current generation and its counters.
 
@@ -183,7 +117,7 @@ class Machine:
 
     __slots__ = (
         "_closed", "_folding", "failed", "failures", "generation", "ignored", "opens", "policy", "quiet",
-        "rejected", "stale", "state_changes", "successes",
+        "refusing", "rejected", "stale", "state_changes", "successes",
     )  # fmt: skip
 
     def __init__(
@@ -198,6 +132,7 @@ class Machine:
         self.opens = 0
         """Times it has opened since it was last closed."""
         self.quiet: Closed | None = None
+        self.refusing: Open | None = None
         self.generation: Generation
         self._close(now, forced=None)
 
@@ -310,7 +245,7 @@ class Machine:
         if isinstance(generation, Closed):
             self._close(now, forced=generation.forced)
         elif isinstance(generation, HalfOpen):
-            self.generation = Open(now)
+            self._leave_closed(Open(now))
 
     def put(self, state: CircuitState, now: float) -> None:
         """Begin a generation of *state* without a transition, as tests do."""
@@ -358,8 +293,13 @@ class Machine:
     def _leave_closed(self, generation: Open | HalfOpen) -> None:
         self.quiet = None
         self.generation = generation
+        self.refusing = generation if isinstance(generation, Open) and generation.forced is None else None
 
     def _close(self, now: float, forced: Forced | None) -> None:
+        self.quiet = (
+            None  # first: whatever interrupts the rest, no call may carry a pass of the old generation
+        )
+        self.refusing = None
         closed = self._closed()
         closed.forced = forced
         closed.folded = self.successes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from .machine import Outcome, Pass, Trial
@@ -76,14 +74,17 @@ class Permit:
 
     def __enter__(self) -> Self:
         engine = self._engine
+        if getattr(self, "_pass", _SETTLED) is not _SETTLED:
+            raise RuntimeError(
+                f"a permit of circuit '{engine.name}' was entered twice; the second call was not made. "
+                "Ask breaker.guard() for one in each with statement."
+            )
         self._pass = engine.admit()
         if engine.timed:
             self._started = engine.clock()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         pass_ = self._pass
         if isinstance(pass_, _Settled):
             return
@@ -98,46 +99,68 @@ class Permit:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.__exit__(kind, error, traceback)
 
 
-def guard_class(engine: Engine) -> Callable[[], Permit]:
+def guard_class(engine: Engine) -> type[Permit]:
     """Make the class of one circuit's permits.
 
     A class for each circuit, because a call to a class runs no Python code where a method that makes an
     object runs two calls of it; and its methods see the machine in their closure.
     """
+    return _measured_guard(engine) if engine.timed else _plain_guard(engine)
+
+
+def _plain_guard(engine: Engine) -> type[Permit]:
     machine = engine.machine
-    settle_slowly = Permit.__exit__
+    enter_slowly, exit_slowly = Permit.__enter__, Permit.__exit__
 
     class Guard(Permit):
         __slots__ = ()
         _engine = engine
 
-    if engine.timed:
-        return Guard
-
-    class QuietGuard(Guard):
-        __slots__ = ()
-
         def __enter__(self) -> Self:
             pass_ = machine.quiet
-            self._pass = engine.admit() if pass_ is None else pass_
+            if pass_ is None:
+                return enter_slowly(self)
+            self._pass = pass_
             return self
 
-        def __exit__(
-            self,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            traceback: TracebackType | None,
-        ) -> None:
+        def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
             if error is None and machine.quiet is self._pass:
                 self._pass = _SETTLED
                 machine.successes += 1
-                return
-            settle_slowly(self, kind, error, traceback)
+            else:
+                exit_slowly(self, kind, error, traceback)
 
-    return QuietGuard
+    return Guard
+
+
+def _measured_guard(engine: Engine) -> type[Permit]:
+    machine, clock, slower_than = engine.machine, engine.clock, engine.slower_than
+    enter_slowly, exit_slowly = Permit.__enter__, Permit.__exit__
+
+    class Guard(Permit):
+        __slots__ = ()
+        _engine = engine
+
+        def __enter__(self) -> Self:
+            pass_ = machine.quiet
+            if pass_ is None:
+                return enter_slowly(self)
+            self._pass = pass_
+            self._started = clock()
+            return self
+
+        def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+            pass_ = self._pass
+            if error is None and machine.quiet is pass_:
+                now = clock()
+                if now - self._started <= slower_than and now < pass_.rolls_at:
+                    self._pass = _SETTLED
+                    machine.successes += 1
+                    return
+            exit_slowly(self, kind, error, traceback)
+
+    return Guard

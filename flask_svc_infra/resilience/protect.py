@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitBreakerError
 from .holding import Hold, held, is_kind
-from .machine import Outcome
+from .machine import CircuitState, Outcome
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["call_guarded", "protect"]
 
 Function = Callable[..., Any]
+
+OPEN = CircuitState.OPEN
+refusal = CircuitBreakerError.__new__
 
 
 def protect(
@@ -54,12 +57,18 @@ def _wrapper(engine: Engine, guard: Callable[[], Any], fn: Function, fallback: F
 
 
 def _plain(engine: Engine, fn: Function, fallback: Function | None) -> Function:
-    machine = engine.machine
+    machine, clock, name = engine.machine, engine.clock, engine.name
     admit = engine.admit if fallback is None else engine.admits
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         pass_: Any = machine.quiet
         if pass_ is None:
+            refusing = machine.refusing
+            if refusing is not None and fallback is None:
+                remaining = refusing.until - clock()
+                if remaining > 0:
+                    machine.rejected += 1
+                    raise refusal(CircuitBreakerError, name, OPEN, remaining, None)
             pass_ = admit()
             if pass_ is None:
                 return fallback(*args, **kwargs)  # type: ignore[misc]
@@ -69,7 +78,7 @@ def _plain(engine: Engine, fn: Function, fallback: Function | None) -> Function:
             engine.raised(pass_, error)
             raise
         if type(result) is CoroutineType:
-            return _awaited(engine, pass_, result, 0.0)
+            return _awaited(engine, pass_, result, clock())
         if machine.quiet is pass_:
             machine.successes += 1
         else:
@@ -80,12 +89,18 @@ def _plain(engine: Engine, fn: Function, fallback: Function | None) -> Function:
 
 
 def _plain_async(engine: Engine, fn: Function, fallback: Function | None) -> Function:
-    machine = engine.machine
+    machine, clock, name = engine.machine, engine.clock, engine.name
     admit = engine.admit if fallback is None else engine.admits
 
     async def protected(*args: Any, **kwargs: Any) -> Any:
         pass_: Any = machine.quiet
         if pass_ is None:
+            refusing = machine.refusing
+            if refusing is not None and fallback is None:
+                remaining = refusing.until - clock()
+                if remaining > 0:
+                    machine.rejected += 1
+                    raise refusal(CircuitBreakerError, name, OPEN, remaining, None)
             pass_ = admit()
             if pass_ is None:
                 return await _answer(fallback, args, kwargs)
@@ -104,13 +119,19 @@ def _plain_async(engine: Engine, fn: Function, fallback: Function | None) -> Fun
 
 
 def _measured(engine: Engine, fn: Function, fallback: Function | None) -> Function:
-    machine, clock, failure_result = engine.machine, engine.clock, engine.failure_result
-    slower_than = machine.policy.trip.slower_than
+    machine, clock, name, failure_result = engine.machine, engine.clock, engine.name, engine.failure_result
+    slower_than = engine.slower_than
     admit = engine.admit if fallback is None else engine.admits
 
     def protected(*args: Any, **kwargs: Any) -> Any:
         pass_: Any = machine.quiet
         if pass_ is None:
+            refusing = machine.refusing
+            if refusing is not None and fallback is None:
+                remaining = refusing.until - clock()
+                if remaining > 0:
+                    machine.rejected += 1
+                    raise refusal(CircuitBreakerError, name, OPEN, remaining, None)
             pass_ = admit()
             if pass_ is None:
                 return fallback(*args, **kwargs)  # type: ignore[misc]
@@ -138,13 +159,19 @@ def _measured(engine: Engine, fn: Function, fallback: Function | None) -> Functi
 
 
 def _measured_async(engine: Engine, fn: Function, fallback: Function | None) -> Function:
-    machine, clock, failure_result = engine.machine, engine.clock, engine.failure_result
-    slower_than = machine.policy.trip.slower_than
+    machine, clock, name, failure_result = engine.machine, engine.clock, engine.name, engine.failure_result
+    slower_than = engine.slower_than
     admit = engine.admit if fallback is None else engine.admits
 
     async def protected(*args: Any, **kwargs: Any) -> Any:
         pass_: Any = machine.quiet
         if pass_ is None:
+            refusing = machine.refusing
+            if refusing is not None and fallback is None:
+                remaining = refusing.until - clock()
+                if remaining > 0:
+                    machine.rejected += 1
+                    raise refusal(CircuitBreakerError, name, OPEN, remaining, None)
             pass_ = admit()
             if pass_ is None:
                 return await _answer(fallback, args, kwargs)

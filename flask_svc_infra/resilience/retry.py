@@ -28,7 +28,7 @@ R = TypeVar("R")
 _logger = logging.getLogger("flask_svc_infra.resilience")
 
 waits = True
-"""Whether there is a wait between attempts; ``flask_svc_infra.testing.no_retry_delays`` sets it for a while."""
+"""Whether there is a wait between attempts; ``testing.no_retry_delays`` switches it off for a while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""When a closed circuit opens: rules that say it, and the tallies that count for them.
+"""When a closed circuit opens.
 
-A rule is frozen and may be shared; two that say the same are equal. A tally is what one closed generation
-counts for it. No tally locks or reads a clock.
+A rule is frozen and may be shared; two that say the same are equal. What is counted for it, each closed
+generation counts in a tally of its own.
 """
 
 from __future__ import annotations
@@ -9,45 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
 
 from ..errors import ConfigurationError
 from .checked import count, fraction, seconds_above_zero
-from .window import CountWindow, TimeWindow
+from .tallies import Both, Either, Never, Run, Share, Tally
 
-__all__ = ["NEVER", "Tally", "TripRule", "consecutive", "failure_rate", "slow_rate"]
-
-
-class Tally(Protocol):
-    """What one closed generation counts for its rule."""
-
-    @property
-    def failures(self) -> int:
-        """How many calls count against the dependency at present."""
-        ...
-
-    @property
-    def rolls_at(self) -> float:
-        """Until when successes may be folded: past it, the next one must be recorded with its time."""
-        ...
-
-    def record(self, failed: bool, seconds: float, now: float, /) -> None:
-        """Count one call that took *seconds* and ended at *now*."""
-
-    def fold(self, successes: int, /) -> None:
-        """Count *successes* calls that were ordinary: not slow, and ended before ``rolls_at``."""
-
-    def tripped(self) -> bool:
-        """Tell whether the circuit must open."""
-        ...
-
-    def quiet(self) -> bool:
-        """Tell whether no number of ordinary successes before ``rolls_at`` could make it trip."""
-        ...
-
-    def reason(self) -> str:
-        """Say what made it trip."""
-        ...
+__all__ = ["NEVER", "TripRule", "consecutive", "failure_rate", "slow_rate"]
 
 
 class TripRule(ABC):
@@ -91,36 +58,10 @@ class _Consecutive(TripRule):
     timed = False
 
     def start(self, _now: float, /) -> Tally:
-        return _Run(self.failures)
+        return Run(self.failures)
 
     def __repr__(self) -> str:
         return f"consecutive({self.failures})"
-
-
-class _Run:
-    """Failures in a row."""
-
-    __slots__ = ("_threshold", "failures")
-    rolls_at = inf
-
-    def __init__(self, threshold: int) -> None:
-        self._threshold = threshold
-        self.failures = 0
-
-    def record(self, failed: bool, _seconds: float, _now: float, /) -> None:
-        self.failures = self.failures + 1 if failed else 0
-
-    def fold(self, _successes: int, /) -> None:
-        self.failures = 0
-
-    def tripped(self) -> bool:
-        return self.failures >= self._threshold
-
-    def quiet(self) -> bool:
-        return True
-
-    def reason(self) -> str:
-        return f"{self.failures} failures in a row"
 
 
 @dataclass(frozen=True)
@@ -138,7 +79,7 @@ class _Rate(TripRule):
         return self.seconds is not None or self.slower_than < inf
 
     def start(self, now: float) -> Tally:
-        return _Share(self, now)
+        return Share(self, now)
 
     def __repr__(self) -> str:
         span = f"last={self.last}" if self.last is not None else f"seconds={self.seconds!r}"
@@ -146,54 +87,6 @@ class _Rate(TripRule):
         if self.slower_than < inf:
             return f"slow_rate({self.rate!r}, slower_than={self.slower_than!r}, {tail}"
         return f"failure_rate({self.rate!r}, {tail}"
-
-
-class _Share:
-    """The share of a window's calls that failed, or were slow."""
-
-    __slots__ = ("_rule", "_slow", "_window")
-
-    def __init__(self, rule: _Rate, now: float) -> None:
-        self._rule = rule
-        self._slow = rule.slower_than < inf
-        self._window: CountWindow | TimeWindow
-        if rule.last is not None:
-            self._window = CountWindow(rule.last)
-        else:
-            assert rule.seconds is not None  # noqa: S101 - one of the two is given
-            self._window = TimeWindow(rule.seconds, now)
-
-    @property
-    def failures(self) -> int:
-        return self._window.hits
-
-    @property
-    def rolls_at(self) -> float:
-        return self._window.rolls_at
-
-    def record(self, failed: bool, seconds: float, now: float) -> None:
-        self._window.push(seconds > self._rule.slower_than if self._slow else failed, now)
-
-    def fold(self, successes: int) -> None:
-        self._window.push_misses(successes)
-
-    def tripped(self) -> bool:
-        window, rule = self._window, self._rule
-        return window.total >= rule.minimum_calls and window.hits >= rule.rate * window.total
-
-    def quiet(self) -> bool:
-        # Past minimum_calls a success can only lower the share. Before that, the one that completes them may
-        # trip, if the hits so far are a large enough share of that number.
-        window, rule = self._window, self._rule
-        return window.total >= rule.minimum_calls or window.hits < rule.rate * rule.minimum_calls
-
-    def reason(self) -> str:
-        window, rule = self._window, self._rule
-        what = f"took longer than {rule.slower_than:g}s" if self._slow else "failed"
-        span = f"of the last {window.total} calls"
-        if rule.seconds is not None:
-            span = f"of {window.total} calls in {rule.seconds:g}s"
-        return f"{window.hits} {span} {what} ({window.hits / window.total:.0%})"
 
 
 @dataclass(frozen=True)
@@ -212,7 +105,7 @@ class _Pair(TripRule):
 
 class _Either(_Pair):
     def start(self, now: float) -> Tally:
-        return _EitherTally(self.one.start(now), self.other.start(now))
+        return Either(self.one.start(now), self.other.start(now))
 
     def __repr__(self) -> str:
         return f"({self.one!r} | {self.other!r})"
@@ -220,65 +113,10 @@ class _Either(_Pair):
 
 class _Both(_Pair):
     def start(self, now: float) -> Tally:
-        return _BothTally(self.one.start(now), self.other.start(now))
+        return Both(self.one.start(now), self.other.start(now))
 
     def __repr__(self) -> str:
         return f"({self.one!r} & {self.other!r})"
-
-
-class _PairTally(ABC):
-    """Two tallies that see the same calls."""
-
-    __slots__ = ("_one", "_other")
-
-    def __init__(self, one: Tally, other: Tally) -> None:
-        self._one = one
-        self._other = other
-
-    @property
-    def failures(self) -> int:
-        return max(self._one.failures, self._other.failures)
-
-    @property
-    def rolls_at(self) -> float:
-        return min(self._one.rolls_at, self._other.rolls_at)
-
-    def record(self, failed: bool, seconds: float, now: float) -> None:
-        self._one.record(failed, seconds, now)
-        self._other.record(failed, seconds, now)
-
-    def fold(self, successes: int) -> None:
-        self._one.fold(successes)
-        self._other.fold(successes)
-
-    @abstractmethod
-    def tripped(self) -> bool: ...
-
-    def quiet(self) -> bool:
-        return self._one.quiet() and self._other.quiet()
-
-    @abstractmethod
-    def reason(self) -> str: ...
-
-
-class _EitherTally(_PairTally):
-    __slots__ = ()
-
-    def tripped(self) -> bool:
-        return self._one.tripped() or self._other.tripped()
-
-    def reason(self) -> str:
-        return self._one.reason() if self._one.tripped() else self._other.reason()
-
-
-class _BothTally(_PairTally):
-    __slots__ = ()
-
-    def tripped(self) -> bool:
-        return self._one.tripped() and self._other.tripped()
-
-    def reason(self) -> str:
-        return f"{self._one.reason()} and {self._other.reason()}"
 
 
 class _Never(TripRule):
@@ -288,27 +126,7 @@ class _Never(TripRule):
     timed = False
 
     def start(self, _now: float, /) -> Tally:
-        return _NeverTally()
-
-
-class _NeverTally:
-    failures = 0
-    rolls_at = inf
-
-    def record(self, failed: bool, seconds: float, now: float, /) -> None:
-        """Count nothing."""
-
-    def fold(self, successes: int) -> None:
-        """Count nothing."""
-
-    def tripped(self) -> bool:
-        return False
-
-    def quiet(self) -> bool:
-        return True
-
-    def reason(self) -> str:
-        return "never"
+        return Never()
 
 
 NEVER = _Never()

@@ -6,7 +6,8 @@ loads ``__exit__`` before it calls ``__enter__``, and an attribute's load may ma
 of each statement is an object of its own:
 
 - while the circuit is quiet, the closed generation itself (:class:`Quiet`): it is the pass of every call that
-  begins in it, so there is nothing else to know and nothing to allocate;
+  begins in it, so there is nothing else to know and nothing to allocate (but for the time of the beginning,
+  where the circuit needs it: :class:`Measured`);
 - otherwise a :class:`Block`, which the entry, called next in the same thread, finds and gives its pass.
 
 An exit that is loaded and never called leaves no trace but its place in ``loaded``, which the thread's next
@@ -19,12 +20,12 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .machine import Closed, Machine, Outcome, Pass
+from .machine import Closed, Outcome, Pass
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["Block", "Quiet", "enter", "load", "loaded", "shared"]
+__all__ = ["Block", "Measured", "Quiet", "enter", "load", "loaded"]
 
 loaded: dict[int, Block] = {}
 """The exit each thread has loaded and not yet entered."""
@@ -36,15 +37,15 @@ for."""
 class Quiet(Closed):
     """A closed generation that can be the exit of the statements that begin in it."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("engine",)
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()
-        self._engine = engine
+        self.engine = engine
 
     def __call__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Leave a ``with`` statement that began in this generation."""
-        engine = self._engine
+        engine = self.engine
         machine = engine.machine
         if error is None and machine.quiet is self:
             machine.successes += 1
@@ -55,6 +56,31 @@ class Quiet(Closed):
 
     async def leave(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Leave an ``async with`` statement that began in this generation."""
+        self(kind, error, traceback)
+
+
+class Measured:
+    """The exit of one statement that began in a quiet generation of a circuit that takes the time."""
+
+    __slots__ = ("pass_", "started")
+    pass_: Quiet
+    started: float
+
+    def __call__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Leave a ``with`` statement."""
+        pass_ = self.pass_
+        engine = pass_.engine
+        now = engine.clock()
+        seconds = now - self.started
+        if error is not None:
+            engine.raised(pass_, error, seconds)
+        elif engine.machine.quiet is pass_ and seconds <= engine.slower_than and now < pass_.rolls_at:
+            engine.machine.successes += 1
+        else:
+            engine.settle(pass_, Outcome.SUCCESS, seconds)
+
+    async def leave(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Leave an ``async with`` statement."""
         self(kind, error, traceback)
 
 
@@ -95,21 +121,6 @@ class Block:
         self(*raised)
 
 
-class _NeverQuiet:
-    quiet = None
-
-
-_NEVER_QUIET = _NeverQuiet()
-
-
-def shared(engine: Engine) -> Machine | _NeverQuiet:
-    """Return what says, as ``quiet``, which exit statements may share.
-
-    None, where each must know when it began.
-    """
-    return _NEVER_QUIET if engine.timed else engine.machine
-
-
 def load() -> Block:
     """Make the exit of the statement this thread is about to enter."""
     block = loaded[get_ident()] = Block()
@@ -128,5 +139,5 @@ def enter(engine: Engine) -> None:
     started = engine.clock() if engine.timed else 0.0
     if block is not None:
         block.enter(engine, pass_, started)
-    elif pass_ is not shared(engine).quiet:
+    elif pass_ is not engine.machine.quiet:
         _unpaired.setdefault(thread, deque(maxlen=16)).append((engine, pass_, started))
