@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import importlib
 import os
+import re
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from contract._parts import Boom, eventually, faster_than
 from flask import Flask, request
+
+from flask_svc_infra.config import Settings
 
 
 class Remote:
@@ -570,3 +576,30 @@ def test_observability_custom_service_check():
     result = registry.check_all()
     assert result.status == HealthStatus.DEGRADED
     assert result.checks[0].message == "slow today"
+
+
+# --- our own page for those who come from there -------------------------------------------------------------
+
+
+DIFFERENCES = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```$", DIFFERENCES.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_block_of_the_differences_page_runs(block, capsys):
+    exec(compile(block, str(DIFFERENCES), "exec"), {"__name__": "differences"})
+    assert capsys.readouterr().out == "healthy\n"
+
+
+def test_differences_page_names_every_module_and_setting_that_exists_and_no_other():
+    text = DIFFERENCES.read_text(encoding="utf-8")
+    for module in set(re.findall(r"\bflask_svc_infra(?:\.\w+)+", text)):
+        parts = module.split(".")
+        found = importlib.import_module(".".join(parts[:2]))
+        for name in parts[2:]:
+            found = getattr(found, name)
+    known = {"SVC_INFRA_" + field.name.upper() for field in dataclasses.fields(Settings)}
+    foreign = {"SVC_INFRA_DISABLE_PROMETHEUS"}
+    assert set(re.findall(r"\bSVC_INFRA_[A-Z_]+[A-Z]", text)) - foreign <= known
