@@ -40,11 +40,12 @@ _HEADER = re.compile(
     r"""(?ix) (\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-[\w-]*(?:key|token|auth\w*)) (["']?\s*[:=]\s*)
     (?: ["'] [^"'\r\n]* ["']? | [^\r\n]* )"""
 )
-_KEYED = re.compile(
-    rf"""(?ix) ({_SENSITIVE}[\w.-]{{0,40}} \\?["']? \]? \s*(?:=>|:=|==?|:)\s*) (?: \\?{_QUOTED} | [^\s]+ )"""
-)
-_OPTION = re.compile(rf"(?i)((?<!\S)--?[\w-]{{0,40}}?{_SENSITIVE}\s+)({_QUOTED}|\S+)")
-_SCHEME = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|token|apikey)(\s+)([\w.~+/=-]{6,})")
+_KEY = rf"""{_SENSITIVE}[\w.-]{{0,40}} \\?["']? \]? \s*(?:=>|:=|==?|:)"""
+_KEYED_QUOTED = re.compile(rf"(?ix) ({_KEY}\s*) \\?{_QUOTED}[^\s,;)}}\]]*")
+_KEYED = re.compile(rf"(?ix) ({_KEY}\s*) \S+")
+_KEYED_WORD = re.compile(rf"(?ix) {_KEY}")
+_OPTION = re.compile(rf"(?i)((?<!\S)--?[\w-]{{0,40}}?{_SENSITIVE}\s+)(?:{_QUOTED}\S*|\S+)")
+_SCHEME = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|apikey|token(?=\s+\S*\d))(\s+)([\w.~+/=-]{6,})")
 _TOKENS = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]*\.?[\w-]*"  # JSON web token
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{12,}"  # AWS
@@ -71,9 +72,10 @@ def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
     for form in _forms(secrets):
         text = text.replace(form, MASK)
     text = _PEM.sub(MASK, text)
+    text = _HEADER.sub(rf"\1\2{MASK}", text)
+    text = _KEYED_QUOTED.sub(rf"\1{MASK}", text)
     text = _SPACED_USERINFO.sub(rf"://{MASK}@", text)
     text = _WORD.sub(_without_userinfo, text)
-    text = _HEADER.sub(rf"\1\2{MASK}", text)
     text = _KEYED.sub(rf"\1{MASK}", text)
     text = _OPTION.sub(rf"\1{MASK}", text)
     text = _SCHEME.sub(rf"\1\2{MASK}", text)
@@ -171,9 +173,12 @@ def _without_userinfo(match: re.Match[str]) -> str:
     if at < 0:
         return word
     scheme = word.find("://")
-    if 0 <= scheme < at:
-        return f"{word[: scheme + 3]}{MASK}{word[at:]}"
-    return f"{MASK}{word[at:]}" if ":" in word[:at] else word
+    start = scheme + 3 if 0 <= scheme < at else 0
+    if start == 0 and ":" not in word[:at]:
+        return word  # an address, as in ops@example.org
+    if _KEYED_WORD.search(word):  # a key within a password, or an @ within a key's value: nobody can tell
+        return word[: start or _before_sign(word) + 1] + MASK
+    return word[:start] + MASK + word[at:]
 
 
 def _gather(exc: BaseException, texts: list[str], *, depth: int) -> None:

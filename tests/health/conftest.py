@@ -5,52 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from flask_svc_infra.health import HealthStatus
-
-
-class Endpoint:
-    """A real HTTP server: what it answers can be turned at run time, what it was asked is kept."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.location: str | None = None
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                endpoint.requests.append((self.command, self.path, dict(self.headers)))
-                self.send_response(endpoint.status)
-                if endpoint.location:
-                    self.send_header("Location", endpoint.location)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            do_GET = do_HEAD = do_POST = answer
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    served = Endpoint()
-    yield served
-    served.close()
 
 
 class Listener:

@@ -152,21 +152,25 @@ class _Kept:
 
 
 def _options(url: str) -> dict[str, str]:
+    options = _parsed(_SCHEMES.sub("postgresql://", url), asyncpg="+asyncpg://" in url)
+    if options is None:  # raised out here, so that the driver's error, which repeats the URL, is not its context
+        raise _malformed()
+    return {"application_name": "flask-svc-infra-check", **options}
+
+
+def _parsed(plain: str, *, asyncpg: bool) -> dict[str, str] | None:
     from psycopg2 import Error
     from psycopg2.extensions import parse_dsn
 
-    plain = _SCHEMES.sub("postgresql://", url)
-    if "+asyncpg://" in url:  # what libpq calls sslmode
+    if asyncpg:  # what libpq calls sslmode
         plain = re.sub(r"([?&])ssl=", r"\1sslmode=", plain)
     try:
         urlsplit(plain)
         options = dict(parse_dsn(plain))
         ports = [int(port) for port in options.get("port", "").split(",") if port]
     except (Error, ValueError):
-        raise _malformed() from None
-    if any(not 1 <= port <= _LARGEST_PORT for port in ports):
-        raise _malformed()
-    return {"application_name": "flask-svc-infra-check", **options}
+        return None
+    return options if all(1 <= port <= _LARGEST_PORT for port in ports) else None
 
 
 def _malformed() -> ConfigurationError:

@@ -55,7 +55,7 @@ class BuiltInCheck:
             found = self._look(timeout)
         except Exception as exc:
             late = timed_out(exc)
-            said = describe(exc, secrets=self._secrets)
+            said = " ".join(describe(exc, secrets=self._secrets).split())
             found = unhealthy(f"Connection timeout: timed out after {timeout:g}s" if late else said)
         latency_ms = (time.perf_counter() - began) * 1000
         message = redact(found.message, secrets=self._secrets) if found.message else None

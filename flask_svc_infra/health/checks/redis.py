@@ -39,8 +39,12 @@ def check_redis(
     name = "redis"
     if not url:
         return not_configured(name, "Redis")
-    _require_url(url)
     driver("redis", subject="check_redis()", extra="redis")
+    if not _well_formed(url):  # raised out here, so that the driver's error, which may repeat it, is not its context
+        raise ConfigurationError(
+            "check_redis was given a malformed URL (not shown: it may hold a password); no check was made. "
+            "Write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path."
+        )
     kept = _Kept(url) if keep_connection else None
 
     def look(seconds: float) -> Found:
@@ -109,19 +113,15 @@ class _Kept:
         return self._client
 
 
-def _require_url(url: Any) -> None:
+def _well_formed(url: Any) -> bool:
+    from redis.connection import parse_url
+
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in _SCHEMES and bool(
-            parts.path if parts.scheme == "unix" else parts.hostname or not parts.netloc
-        )
-        valid = valid and parts.port != 0
-        if parts.scheme != "unix" and parts.path.strip("/"):
-            int(parts.path.strip("/"))
+        parse_url(url)
+        if parts.scheme == "unix":
+            return bool(parts.path)
+        database = parts.path.strip("/")
+        return parts.scheme in _SCHEMES and parts.port != 0 and (not database or database.isdecimal())
     except (ValueError, TypeError, AttributeError):
-        valid = False
-    if not valid:
-        raise ConfigurationError(
-            "check_redis was given a malformed URL (not shown: it may hold a password); no check was made. "
-            "Write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path."
-        )
+        return False

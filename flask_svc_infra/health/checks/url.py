@@ -35,7 +35,8 @@ def check_url(
         url: ``http://`` or ``https://``.
         method: the HTTP method.
         expected_status: the code that means healthy.
-        timeout: seconds for each step (connect, answer); None: the registered timeout.
+        timeout: seconds for each step (to connect, to wait for more of the answer's head); None: the registered
+            timeout, which bounds the whole.
         headers: request headers; their values are taken for secrets.
 
     Raises:
@@ -122,9 +123,15 @@ def _require_request(host: str, method: Any, expected_status: Any, headers: Any)
             f"check_url of '{host}' was given expected_status={expected_status!r}; no check was made. "
             "Pass a code from 100 to 599."
         )
-    mapping = headers is None or isinstance(headers, Mapping)
-    if not mapping or any(not isinstance(text, str) for pair in (headers or {}).items() for text in pair):
+    if headers is not None and not _well_formed(headers):
         raise ConfigurationError(
-            f"check_url of '{host}' was given headers that are no mapping of strings; no check was made. "
-            "Pass a dict, as in {'Accept': 'application/json'}."
+            f"check_url of '{host}' was given headers that are no mapping of strings without line breaks (not "
+            "shown: they may hold a token); no check was made. Pass a dict, as in {'Accept': 'application/json'}."
         )
+
+
+def _well_formed(headers: Any) -> bool:
+    if not isinstance(headers, Mapping):
+        return False
+    texts = [text for pair in headers.items() for text in pair]
+    return all(isinstance(text, str) and not {"\r", "\n", "\0"} & set(text) for text in texts)
