@@ -16,8 +16,11 @@ SYNC_SIDE = "_svc_infra_sync_side"
 
 
 def sync_side(value: Any) -> Any:
-    """Return the side of *value* for threads; *value* itself where it has none."""
-    return getattr(value, SYNC_SIDE, value)
+    """Return the side of *value* for threads; *value* itself where it has none.
+
+    Looked up in its own ``__dict__``: objects that have every attribute, as mocks do, have no side of ours.
+    """
+    return getattr(value, "__dict__", {}).get(SYNC_SIDE, value)
 
 
 def taking_sync_sides(function: Callable[P, T]) -> Callable[P, T]:

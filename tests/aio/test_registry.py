@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from flask import Flask
@@ -90,6 +91,13 @@ def test_method_signatures_and_docstrings_are_those_of_the_sync_registry():
         twin, origin = getattr(HealthRegistry, name), getattr(health.HealthRegistry, name)
         assert inspect.signature(twin).parameters == inspect.signature(origin).parameters, name
         assert inspect.getdoc(twin)
+
+
+def test_the_function_that_was_given_is_the_one_that_is_registered():
+    """Also when it answers to every name, as the mocks in a user's tests do."""
+    for check_fn in (says(HEALTHY), AsyncMock(return_value=True), MagicMock(return_value=True), len):
+        assert registry_of(given=check_fn).checks[0].check_fn is check_fn
+    assert asyncio.run(registry_of(mock=AsyncMock(return_value=True)).check_one("mock")).status is HEALTHY
 
 
 def test_check_one_bears_the_registered_name():
