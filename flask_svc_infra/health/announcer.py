@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -26,7 +27,7 @@ class Announcer:
     """The queue between the runner's decisions and the outside."""
 
     def __init__(self, sender: object, on_change: OnChange | None) -> None:
-        self._sender = sender
+        self._sender = weakref.ref(sender)  # a run, or the refresher, must not keep a registry alive
         self._on_change = on_change
         self._noted: deque[CheckFinished | HealthChanged] = deque()
         self._speaking = threading.Lock()
@@ -56,8 +57,11 @@ class Announcer:
         self._speaking = threading.Lock()
 
     def _tell(self, event: CheckFinished | HealthChanged) -> None:
+        sender = self._sender()
+        if sender is None:
+            return
         if isinstance(event, CheckFinished):
-            publish(check_finished, self._sender, event)
+            publish(check_finished, sender, event)
             return
         level = logging.INFO if passes(event.new) else logging.WARNING
         _logger.log(
@@ -69,7 +73,7 @@ class Announcer:
             f": {' '.join(event.message.split())}" if event.message else "",  # one record, one line
             extra={"check": event.name, "old": str(event.old), "new": str(event.new)},
         )
-        publish(health_changed, self._sender, event)
+        publish(health_changed, sender, event)
         if self._on_change is not None:
             try:
                 self._on_change(event)
