@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.gunicorn_runner import switches
 from support.processes import eventually
 from support.served import APP, CONF
 
@@ -198,7 +199,7 @@ def test_a_malformed_drain_is_refused_before_anything_is_served(tmp_path):
         sys.executable,
         "-m",
         "gunicorn",
-        "--no-control-socket",
+        *switches(),
         "-b",
         "127.0.0.1:0",
         "-c",
