@@ -8,9 +8,12 @@ import click
 
 from ..errors import SvcInfraError
 from .config import config
+from .dashboards import dashboards
 from .doctor import doctor
 from .drain import drain
 from .health import health
+from .rules import rules
+from .slo import slo
 
 __all__ = ["group"]
 
@@ -34,6 +37,9 @@ def group() -> None:
 
 
 group.add_command(config)
+group.add_command(dashboards)
 group.add_command(doctor)
 group.add_command(drain)
 group.add_command(health)
+group.add_command(rules)
+group.add_command(slo)
