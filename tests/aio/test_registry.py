@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import inspect
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -400,6 +401,52 @@ def test_cancelling_does_not_disturb_a_probe_that_waits_in_a_thread():
         assert (await asyncio.wait_for(probe, 5)).status is HEALTHY
 
     asyncio.run(main())
+
+
+def test_cancellations_in_any_order_disturb_nobody():
+    """Whoever is not cancelled gets the checks' own verdict; afterwards nothing is left."""
+    rnd = random.Random(7)
+    verdicts = set()
+    over = threading.Event()
+
+    async def quick() -> bool:
+        await asyncio.sleep(rnd.random() * 0.01)
+        return True
+
+    def doze() -> bool:
+        time.sleep(rnd.random() * 0.005)
+        return True
+
+    registry = registry_of(one=quick, two=doze, three=quick)
+
+    def probe() -> None:
+        while not over.is_set():
+            verdicts.update((check.status, check.message) for check in registry.sync.check_all().checks)
+
+    async def ask() -> None:
+        task = asyncio.create_task(registry.check_all())
+        if rnd.random() < 0.5:
+            await asyncio.sleep(rnd.random() * 0.01)
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            verdicts.update((check.status, check.message) for check in (await task).checks)
+
+    async def main() -> None:
+        for _ in range(40):
+            await asyncio.gather(*(ask() for _ in range(rnd.randrange(1, 8))))
+        over.set()
+        await eventually(lambda: not prober.is_alive())
+        await eventually(lambda: len(asyncio.all_tasks()) == 1)
+        await eventually(lambda: not threads_named("svc-infra"))
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    try:
+        asyncio.run(main())
+    finally:
+        over.set()
+        prober.join()
+    assert verdicts == {(HEALTHY, None)}
 
 
 def test_awaits_on_several_loops_at_once():
