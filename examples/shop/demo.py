@@ -43,8 +43,10 @@ def main() -> None:
         try:
             _run(options, stack)
         except KeyboardInterrupt:
+            # Ending is bounded; a second signal, as make sends beside the terminal, may not cut it short.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("\nstopping …", flush=True)
-        # From here a second Ctrl-C cannot leave a process behind: what is not ended politely is killed.
     print("everything it started has stopped", flush=True)
 
 
