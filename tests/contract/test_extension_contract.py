@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from wsgiref.validate import validator
 
 import pytest
 from contract._parts import (
@@ -20,7 +22,8 @@ from contract._parts import (
     scrape,
     value,
 )
-from flask import Blueprint, Flask, abort
+from flask import Blueprint, Flask, Response, abort, send_file
+from werkzeug.test import EnvironBuilder
 
 from flask_svc_infra import SvcInfra
 from flask_svc_infra.errors import ConfigurationError
@@ -459,3 +462,40 @@ def test_maintenance_switched_on_by_code_holds_in_every_app_of_the_extension():
     assert [client.post("/").status_code for client in clients] == [503, 503]
     infra.maintenance.disable()
     assert [client.post("/").status_code for client in clients] == [200, 200]
+
+
+def test_every_answer_keeps_the_rules_of_wsgi():
+    """The standard library's validator stands outside; it fails on wrong types, headers, order, no close."""
+    app = bare_app()
+    infra = SvcInfra(app)
+    infra.health.add("db", answers(UNHEALTHY))
+    app.add_url_rule("/", "home", lambda: "home")
+    app.add_url_rule("/stream", "stream", lambda: Response(part for part in (b"a", b"b")))
+    app.add_url_rule("/file", "file", lambda: send_file(io.BytesIO(b"x" * 70_000), mimetype="text/plain"))
+    validated = validator(app)
+    for path in (*EVERYTHING, "/_health/checks/db", "/_health/checks/none", "/", "/stream", "/file", "/none"):
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            environ = EnvironBuilder(path=path, method=method).get_environ()
+            started = []
+
+            def start_response(status, headers, exc_info=None, started=started):
+                started.append(status)
+                return lambda data: None
+
+            answer = validated(environ, start_response)
+            body = b"".join(answer)
+            answer.close()
+            assert len(started) == 1
+            assert method != "HEAD" or body == b"", (path, body)
+
+
+def test_request_made_inside_a_request_is_counted_beside_it():
+    app = bare_app()
+    SvcInfra(app)
+    app.add_url_rule("/inner", "inner", lambda: "inner")
+    app.add_url_rule("/outer", "outer", lambda: app.test_client().get("/inner").get_data())
+    client = app.test_client()
+    assert client.get("/outer").get_data() == b"inner"
+    samples = scrape(client)
+    for path in ("/inner", "/outer"):
+        assert value(samples, "http_requests_total", method="GET", path=path, status="200") == 1
