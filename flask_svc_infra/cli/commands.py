@@ -12,6 +12,7 @@ from .dashboards import dashboards
 from .doctor import doctor
 from .drain import drain
 from .health import health
+from .k8s import k8s
 from .rules import rules
 from .slo import slo
 
@@ -41,5 +42,6 @@ group.add_command(dashboards)
 group.add_command(doctor)
 group.add_command(drain)
 group.add_command(health)
+group.add_command(k8s)
 group.add_command(rules)
 group.add_command(slo)
