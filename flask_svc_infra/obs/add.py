@@ -45,8 +45,8 @@ def add_observability(
 ) -> Callable[[], None]:
     """Count and time the app's requests and expose them, with everything else this package measures.
 
-    Call it while the app is set up. Metric names are in :mod:`flask_svc_infra.obs.catalog`. The scrape also shows
-    what is registered with prometheus_client's default registry.
+    Call it while the app is set up. Metric names are in :mod:`flask_svc_infra.obs.catalog`. The scrape also
+    shows what is registered with prometheus_client's default registry.
 
     Args:
         app: the app.
@@ -56,7 +56,8 @@ def add_observability(
             for the metrics path never are.
         route_classifier: called once per URL rule and method with both, gives a class that is appended to the
             path label as ``rule|class``.
-        authorize: called with the request and ``"metrics"``; a scrape for which it is not true gets 403. None:
+        authorize: called with the request and ``"metrics"``; a scrape for which it is not true gets 403.
+        None:
             everyone who reaches the port may scrape.
 
     Returns:
@@ -137,8 +138,8 @@ def _directory() -> Path | None:
         return multiprocess.directory_in_use()
     except OSError as error:
         raise ConfigurationError(
-            f"PROMETHEUS_MULTIPROC_DIR is '{error.filename}', which cannot be made ({error.strerror}); nothing "
-            "was mounted. Name a directory that every worker may write to."
+            f"PROMETHEUS_MULTIPROC_DIR is '{error.filename}', which cannot be made ({error.strerror}); "
+            "nothing was mounted. Name a directory that every worker may write to."
         ) from error
 
 
@@ -178,14 +179,18 @@ def _take_tag(app: Flask, path: str) -> tuple[str, Callable[[], None]]:
         if tag not in taken:
             break
     _tags[app] = tag
-    return tag, lambda: _tags.pop(app, None) and None
+
+    def release() -> None:
+        _tags.pop(app, None)
+
+    return tag, release
 
 
 def _checked(path: Any, argument: str) -> str:
     if not isinstance(path, str) or not path.startswith("/") or any(c in path for c in "<>?# \t\r\n"):
         raise ConfigurationError(
-            f"{argument} is {path!r}, which is no path; nothing was mounted. Give one that starts with a slash, "
-            "as in '/metrics'."
+            f"{argument} is {path!r}, which is no path; nothing was mounted. Give one that starts with a "
+            "slash, as in '/metrics'."
         )
     return path
 
@@ -193,7 +198,8 @@ def _checked(path: Any, argument: str) -> str:
 def _checked_all(paths: Iterable[str] | None) -> tuple[str, ...]:
     if isinstance(paths, str):
         raise ConfigurationError(
-            f"skip_metric_paths is the string {paths!r}; nothing was mounted. Give a list of paths: [{paths!r}]."
+            f"skip_metric_paths is the string {paths!r}; nothing was mounted. "
+            f"Give a list of paths: [{paths!r}]."
         )
     return tuple(_checked(path, "skip_metric_paths") for path in paths or ())
 
@@ -202,6 +208,7 @@ def _refuse_taken(app: Flask, path: str) -> None:
     for rule in app.url_map.iter_rules():
         if rule.rule == path:
             raise RuntimeError(
-                f"'{path}' is served by the endpoint '{rule.endpoint}' already; nothing was mounted. Give the "
-                "metrics another metrics_path, or take that route away (prometheus-flask-exporter: path=None)."
+                f"'{path}' is served by the endpoint '{rule.endpoint}' already; nothing was mounted. Give "
+                "the metrics another metrics_path, or take that route away (prometheus-flask-exporter: "
+                "path=None)."
             )

@@ -79,7 +79,8 @@ class MetricSpec:
         buckets: a histogram's upper bounds in seconds, without +Inf; an app's own setting
             (``SVC_INFRA_METRICS_BUCKETS``) takes their place where `configurable`.
         mode: how a gauge of several workers becomes one number; dead workers never take part.
-        states: values of the last label, from good to bad, when a child per value says 1 for one of them and 0
+        states: values of the last label, from good to bad, when a child per value says 1 for one of them
+        and 0
             for the others; of several workers' answers the worst is shown.
         scope: ``app`` when each app counts its own, ``process`` when the thing measured belongs to none.
         configurable: whether the app's buckets apply.
@@ -176,7 +177,7 @@ BULKHEAD_REJECTED = MetricSpec(
 RETRY_FAILURES = MetricSpec(
     name="retry_failed_attempts_total",
     kind="counter",
-    help="Failed attempts of retried functions, by what followed: retried, or exhausted when it was the last.",
+    help="Failed attempts of retried functions, by what followed: retried, or exhausted after the last.",
     labels=("function", "outcome"),
 )
 

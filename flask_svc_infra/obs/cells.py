@@ -1,11 +1,12 @@
 """Where values live: rows of floats, in this process' memory or in a file that outlives it.
 
-Both kinds offer ``values``, a row the request path indexes and adds to without a call, and ``new(key)``, which
-gives the next place in it. A place never moves. Callers hold their own lock around read-modify-write.
+Both kinds offer ``values``, a row the request path indexes and adds to without a call, and ``new(key)``,
+which gives the next place in it. A place never moves. Callers hold their own lock around read-modify-write.
 
 The file is laid out as prometheus_client lays out its own (see :mod:`.dbfile`), so its collector can read it
-too. A value there is one aligned eight-byte store into shared memory: it costs what the row in memory costs, a
-reader never sees half of it, and it is in the file the moment it is made, so ``kill -9`` loses nothing.
+too. A value there is one aligned eight-byte store into shared memory: it costs what the row in memory
+costs, a reader never sees half of it, and it is in the file the moment it is made, so ``kill -9`` loses
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import weakref
 from array import array
 from collections.abc import Callable, MutableSequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from . import dbfile
 
@@ -36,6 +37,7 @@ class Cells(Protocol):
 
     def new(self, key: Callable[[], str]) -> int:
         """Return the place of a new value, 0.0 at first; *key* gives its name in a file."""
+        ...
 
     def reopen(self) -> None:
         """Make the row usable in a forked child: the same places, every value 0.0."""
@@ -64,8 +66,8 @@ class MappedCells:
     """A row in a file of this process, mapped into memory.
 
     The file is made at the first `new`. It is grown by mapping it again at twice the size; rows handed out
-    before stay valid, for they are windows on the same pages. Space is allocated before it is mapped, so a full
-    disk is an OSError here and not a SIGBUS in the middle of a request.
+    before stay valid, for they are windows on the same pages. Space is allocated before it is mapped, so a
+    full disk is an OSError here and not a SIGBUS in the middle of a request.
 
     Args:
         path: gives the file's path; called again in a forked child, which gets a file of its own.
@@ -124,16 +126,13 @@ class MappedCells:
         while size < needed:
             size *= 2
         path = self._path()
-        if self._size == 0:
-            descriptor = _create(path, size, content)
-        else:
-            descriptor = self._enlarge(path, size)
+        descriptor = self._enlarge(path, size) if self._size else _create(path, size, content)
         try:
             self._map = mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
         self._size = size
-        self.values = memoryview(self._map).cast("d")
+        self.values = cast("MutableSequence[float]", memoryview(self._map).cast("d"))
 
     def _enlarge(self, path: Path, size: int) -> int:
         try:

@@ -1,9 +1,9 @@
 """What is read rather than counted: circuits, bulkheads, health checks, maintenance.
 
-Nothing here lies on a breaker's or a check's way. A circuit's own statistics are read at each scrape and, where a
-directory gathers several workers, at most once a second at the end of a request and at the worker's exit; what
-has been added since the last look goes into the counters. What happens rarely (a transition, the end of a check)
-is taken from its event at once.
+Nothing here lies on a breaker's or a check's way. A circuit's own statistics are read at each scrape and,
+where a directory gathers several workers, at most once a second at the end of a request and at the worker's
+exit; what has been added since the last look goes into the counters. What happens rarely (a transition, the
+end of a check) is taken from its event at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OUTCOMES = (
 
 
 class ProcessState:
-    """The process' circuits and bulkheads, as metrics. Thread-safe; call `refresh` to bring them up to date."""
+    """The process' circuits and bulkheads, as metrics. Thread-safe. `refresh` brings them up to date."""
 
     def __init__(self, instruments: Instruments) -> None:
         self.instruments = instruments

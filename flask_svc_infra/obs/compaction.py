@@ -1,9 +1,10 @@
 """Merging what dead processes left, so that a scrape costs what the living cost.
 
-Under an exclusive lock (``flock`` on ``.lock`` in the directory, which the kernel lifts when its holder dies) each
-group of dead files becomes one merged file. The merged file names, behind its values, the files it has absorbed;
-it replaces the old one in one rename, and only then are those files deleted. Whoever is killed in between leaves
-files that every reader knows to be absorbed: nothing is counted twice, nothing is lost, no counter goes back.
+Under an exclusive lock (``flock`` on ``.lock`` in the directory, which the kernel lifts when its holder
+dies) each group of dead files becomes one merged file. The merged file names, behind its values, the files
+it has absorbed; it replaces the old one in one rename, and only then are those files deleted. Whoever is
+killed in between leaves files that every reader knows to be absorbed: nothing is counted twice, nothing is
+lost, no counter goes back.
 
 Scrapes read under the shared lock. Nothing is logged while a lock is held.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import secrets
 import sys
@@ -27,8 +29,7 @@ __all__ = ["combine", "compact", "count_damage", "db_files", "locked", "read", "
 
 _logger = logging.getLogger("flask_svc_infra.obs")
 _KEPT_GAUGES = ("gauge_min", "gauge_max", "gauge_sum", "gauge_mostrecent")
-"""Gauges that by their definition count the dead in. The live ones must not, and ``gauge_all`` names a process
-that is no more."""
+"""Gauges that by definition count the dead in. The live ones must not; ``gauge_all`` names who is gone."""
 _damaged = 0
 
 
@@ -177,9 +178,9 @@ def combine(into: dict[bytes, Value], values: dict[bytes, Value], prefix: str) -
         return
     for key, (value, at) in values.items():
         before = into.get(key)
-        if before is None or before[0] != before[0]:  # NaN: a gauge that was taken back
+        if before is None or math.isnan(before[0]):  # a gauge that was taken back
             into[key] = (value, at)
-        elif value != value:
+        elif math.isnan(value):
             continue
         elif prefix in ("gauge_min", "gauge_livemin"):
             into[key] = (min(before[0], value), 0.0)
@@ -196,8 +197,8 @@ def _put_away(path: Path, damage: str) -> str:
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
     return (
-        f"metric file '{path.name}' is damaged: {damage}; what stood before the damage still counts, the rest is "
-        f"lost. It is kept as '{aside.name}'; remove it when you have looked at it."
+        f"metric file '{path.name}' is damaged: {damage}; what stood before the damage still counts, "
+        f"the rest is lost. It is kept as '{aside.name}'; remove it when you have looked at it."
     )
 
 

@@ -9,8 +9,8 @@
     8 bytes   the value (native double)
     8 bytes   its time in seconds since the epoch, 0.0 for none (native double)
 
-What follows the bytes in use is ignored by every reader. :mod:`.compaction` keeps there the names of the files it
-has absorbed.
+What follows the bytes in use is ignored by every reader. :mod:`.compaction` keeps there the names of the
+files it has absorbed.
 """
 
 from __future__ import annotations

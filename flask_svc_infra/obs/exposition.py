@@ -14,12 +14,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["Authorize", "Exposition", "Families", "gather"]
 
@@ -89,7 +89,7 @@ class Exposition:
         if names:
             families = families.only(names)
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-        body = encode(families)  # type: ignore[arg-type]
+        body = encode(families)
         headers = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
         if len(body) >= _WORTH_PACKING and _accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
             # Level 1: on text that repeats itself it packs 15 to 1 at a fifth of the default level's time.
@@ -151,8 +151,8 @@ def _complain(name: str) -> None:
     if name not in _complained:
         _complained.add(name)
         _logger.warning(
-            "metric '%s' of prometheus_client's registry has the name of another that is shown; it is left out "
-            "of the scrape. Give it another name.",
+            "metric '%s' of prometheus_client's registry has the name of another that is shown; it is left "
+            "out of the scrape. Give it another name.",
             name,
         )
 

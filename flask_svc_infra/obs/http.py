@@ -3,9 +3,9 @@
 It stands outside Flask, because nothing inside sees every request: a hook of another extension that refuses a
 request skips ours, and ``teardown_request`` comes before a streamed body is sent.
 
-A response whose body is complete when the app returns it is recorded then, and handed on as it is. A stream is
-recorded when it is exhausted or closed, whichever comes first. A body the app fails to finish counts as 500; one
-the client does not wait for counts as what it was sent as.
+A response whose body is complete when the app returns it is recorded then, and handed on as it is. A stream
+is recorded when it is exhausted or closed, whichever comes first. A body the app fails to finish counts as
+500; one the client does not wait for counts as what it was sent as.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class HttpMetrics:
             if seen.complete or type(body) is tuple or type(body) is list:
                 wrapper = environ.get("wsgi.file_wrapper")
                 if isinstance(wrapper, type) and isinstance(body, wrapper):
-                    return _watch_file(body, seen)
+                    _watch_file(body, seen)
+                    return body
                 seen.end()
                 return body
             return _Stream(body, seen)
@@ -126,7 +127,7 @@ class HttpMetrics:
         return -1
 
     def record(self, series: RouteSeries | None, status: str, elapsed: float, progress: int) -> int:
-        """Count a request out; returns the place of its duration's bucket, -1 when it could not be counted."""
+        """Count a request out; returns its bucket's place, -1 when it could not be counted."""
         try:
             if series is None:
                 place = bucket = -1
@@ -221,7 +222,8 @@ class _Request:
                 break
         if self.series is None:
             environ = self.environ
-            # The short cut first: an outer layer, or the test client, may have left a request of its own there.
+            # The short cut first: an outer layer, or the test client, may have left a request of its own
+            # there.
             rule = environ.get(RULE_KEY) or getattr(environ.get("werkzeug.request"), "url_rule", None)
             self.find(getattr(rule, "rule", rule))
         if self.http.exemplar is not None:
@@ -292,7 +294,7 @@ class _Stream:
             self._seen.http.drop(self._seen.end)
 
 
-def _watch_file(body: Any, seen: _Request) -> Any:
+def _watch_file(body: Any, seen: _Request) -> None:
     """Record the request when the server closes the file; it must get the wrapper itself, for sendfile(2)."""
     close = getattr(body, "close", None)
 
@@ -307,4 +309,3 @@ def _watch_file(body: Any, seen: _Request) -> Any:
         body.close = close_and_record
     except AttributeError:  # a wrapper written in C: no watching it
         seen.end()
-    return body

@@ -3,7 +3,8 @@
 The request path asks for a place once (`Instruments.counter`, `Instruments.histogram`, …) and from then on
 adds to the row itself under `Instruments.lock`; everything less hurried uses `inc`, `set` and `observe`.
 
-Made with a directory, the rows are files and a scrape sums those of all processes; without one they are memory.
+Made with a directory, the rows are files and a scrape sums those of all processes; without one they are
+memory.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
-from prometheus_client.utils import floatToGoString
 
-from .catalog import MetricSpec
+from .bounds import bound_label
 from .cells import Cells, MappedCells, MemoryCells
 from .dbfile import key_text
 from .owners import own_name
+
+if TYPE_CHECKING:
+    from .catalog import MetricSpec
 
 __all__ = ["HistogramPlaces", "Instruments"]
 
@@ -66,6 +70,7 @@ class Instruments:
         self.tag = tag
         self._buckets = tuple(buckets)
         self._making = threading.RLock()
+        self._complained = False
         self._children: dict[str, dict[Labels, Places]] = {name: {} for name in self.specs}
         self._rows: dict[str, Cells] = {}
         for spec in self.specs.values():
@@ -182,7 +187,17 @@ class Instruments:
                 self.reopen(spec)
             write(row)
         except OSError as error:
-            _complain(spec, error)
+            self._complain(spec, error)
+
+    def _complain(self, spec: MetricSpec, error: OSError) -> None:
+        if not self._complained:
+            self._complained = True
+            _logger.error(
+                "'%s' cannot be counted: %s; nothing else suffers, and values are lost. Make room in, or "
+                "give access to, the directory named by PROMETHEUS_MULTIPROC_DIR. This is said once.",
+                spec.name,
+                error,
+            )
 
     def _add(self, row: Cells, place: int, amount: float) -> None:
         with self.lock:
@@ -204,7 +219,7 @@ class Instruments:
         total = row.new(lambda: key_text(spec.name, f"{spec.name}_sum", spec.labels, labels, spec.help))
 
         def bucket(bound: float) -> int:
-            values = (*labels, floatToGoString(bound))
+            values = (*labels, bound_label(bound))
             return row.new(lambda: key_text(spec.name, f"{spec.name}_bucket", names, values, spec.help))
 
         return HistogramPlaces(total, tuple(bucket(bound) for bound in (*self.bounds(spec), math.inf)))
@@ -220,7 +235,7 @@ def _add_histogram(
     count = 0.0
     for bound, place in zip((*bounds, math.inf), places.buckets, strict=True):
         count += values[place]
-        metric.add_sample(f"{metric.name}_bucket", labels | {"le": floatToGoString(bound)}, count)
+        metric.add_sample(f"{metric.name}_bucket", labels | {"le": bound_label(bound)}, count)
     metric.add_sample(f"{metric.name}_count", labels, count)
     metric.add_sample(f"{metric.name}_sum", labels, values[places.sum])
 
@@ -231,15 +246,6 @@ def _prefix(spec: MetricSpec) -> str:
 
 def _own_file(directory: Path, prefix: str, tag: str) -> Path:
     return directory / own_name(prefix, tag)
-
-
-def _complain(spec: MetricSpec, error: OSError) -> None:
-    _logger.error(
-        "'%s' cannot be counted: %s; requests go on, values are lost. Make room in, or give access to, the "
-        "directory named by PROMETHEUS_MULTIPROC_DIR.",
-        spec.name,
-        error,
-    )
 
 
 _live: weakref.WeakSet[Instruments] = weakref.WeakSet()

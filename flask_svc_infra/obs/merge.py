@@ -8,13 +8,16 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
-from prometheus_client.utils import floatToGoString
 
 from . import compaction
+from .bounds import bound_label
 from .dbfile import Key, Value, parse_key
-from .owners import FileName
+
+if TYPE_CHECKING:
+    from .owners import FileName
 
 __all__ = ["families", "read_directory", "show_worst"]
 
@@ -127,7 +130,7 @@ class _Histogram:
         count = 0.0
         for bound in sorted(self.buckets):
             count += self.buckets[bound]
-            metric.add_sample(f"{metric.name}_bucket", labels | {"le": floatToGoString(bound)}, count)
+            metric.add_sample(f"{metric.name}_bucket", labels | {"le": bound_label(bound)}, count)
         metric.add_sample(f"{metric.name}_count", labels, count)
         if self.sum is not None:
             metric.add_sample(f"{metric.name}_sum", labels, self.sum)

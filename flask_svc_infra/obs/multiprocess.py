@@ -1,8 +1,8 @@
 """Metrics of several worker processes in one directory: make it, keep it, clear up after the dead.
 
-``PROMETHEUS_MULTIPROC_DIR`` names the directory. prometheus_client decides by it at import, once, how it keeps
-values; :func:`prepare` therefore has to run before anything imports prometheus_client, and importing this module
-does not. This package's own metrics decide when an app is set up.
+``PROMETHEUS_MULTIPROC_DIR`` names the directory. prometheus_client decides by it at import, once, how it
+keeps values; :func:`prepare` therefore has to run before anything imports prometheus_client, and importing
+this module does not. This package's own metrics decide when an app is set up.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ def prepare(directory: str | os.PathLike[str] | None = None) -> str:
     """Make the directory ready for a new set of workers and point ``PROMETHEUS_MULTIPROC_DIR`` at it.
 
     Call it in the process that will fork the workers, before prometheus_client is imported (a gunicorn conf
-    file is the place). Files of processes that live are left alone, so that a second master may take over from
-    a first one; everything dead is removed, which starts the counters of a fresh service at zero.
+    file is the place). Files of processes that live are left alone, so that a second master may take over
+    from a first one; everything dead is removed, which starts the counters of a fresh service at zero.
 
     Args:
         directory: the directory; None takes the environment's, and where that has none makes one (in
-            /dev/shm where it can be written: these files need no disk) that is removed when this process exits.
+            /dev/shm where it can be written: these files need no disk) that is removed when this process
+            exits.
 
     Returns:
         The directory.
@@ -93,8 +94,8 @@ def warn_if_late() -> bool:
     if "late" not in _warned:
         _warned.add("late")
         _logger.warning(
-            "%s was set after prometheus_client was imported; metrics made with prometheus_client itself stay "
-            "within each worker, and a scrape shows one worker's. Set it before Python starts, or use "
+            "%s was set after prometheus_client was imported; metrics made with prometheus_client itself "
+            "stay within each worker, and a scrape shows one worker's. Set it before Python starts, or use "
             "gunicorn -c python:flask_svc_infra.gunicorn without importing the app in the conf file.",
             VARIABLE,
         )
@@ -113,7 +114,7 @@ def _make() -> Path:
 def _identity(pid: int) -> tuple[str, str, str]:
     """Say which process this is, for ever: its id, its start, and the namespace in which the id means it."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = "?"
     return str(pid), start_of(pid) or "?", namespace

@@ -2,9 +2,9 @@
 
     counter_123.db                  prometheus_client's own, of process 123
     counter_123-x1f3a.db            the same after it was set aside, because 123 had died
-    counter_123-98765-process.db    ours: process 123 that started at 98765, for metrics of no app in particular
-    gauge_livesum_123-98765-1a2b.db ours, for the app whose tag is 1a2b
-    counter_merged-1a2b.db          what dead processes left, merged; never dead itself
+    counter_123-98765-process.db    ours: process 123 that started at 98765, for metrics of no app in
+    particular gauge_livesum_123-98765-1a2b.db ours, for the app whose tag is 1a2b counter_merged-1a2b.db
+    what dead processes left, merged; never dead itself
 
 A process id comes back; a process id with its start time does not. So a file of ours has one owner for ever,
 and a new process can never write into, or be taken for, the file of a dead one.
@@ -130,5 +130,5 @@ def _stat(pid: int) -> list[str]:
 
 @cache
 def _fallback_start(_pid: int) -> str:
-    """Return a number for this process where the kernel gives none; unlike any earlier process' in practice."""
+    """Return a number for this process where the kernel gives none; no earlier process had it."""
     return str(time.time_ns())

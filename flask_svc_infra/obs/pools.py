@@ -23,9 +23,9 @@ _measured: weakref.WeakKeyDictionary[Any, _Pool] = weakref.WeakKeyDictionary()
 def measure_pools(engines: Iterable[Any], process: ProcessState) -> Callable[[], None]:
     """Measure the connection pools of *engines*; an engine that is measured already is measured once.
 
-    A pool is called what ``create_engine(pool_logging_name=…)`` calls it, else after its database; of two that
-    would have one name the second is numbered. Check-outs and check-ins are counted as they happen, the rest is
-    read at a scrape.
+    A pool is called what ``create_engine(pool_logging_name=…)`` calls it, else after its database; of two
+    that would have one name the second is numbered. Check-outs and check-ins are counted as they happen,
+    the rest is read at a scrape.
 
     Args:
         engines: engines, or async engines.
@@ -122,7 +122,7 @@ def _read(pool: Any) -> dict[catalog.MetricSpec, float]:
 
 
 def _ask(pool: Any, question: str) -> float | None:
-    method = getattr(pool, question, None)
+    method: Any = getattr(pool, question, None)
     return float(method()) if callable(method) else None
 
 

@@ -68,7 +68,8 @@ class AppCollector:
         own, users = self._families()
         if self._own.directory is None or multiprocess.warn_if_late():
             return gather(own, self.registry, REGISTRY, skip=self)
-        # Files do not say which app's registry a metric is in: one that only another app knows is left to that.
+        # Files do not say which app's registry a metric is in: one that only another app knows is left to
+        # that.
         foreign = set[str]().union(*(names_in(other.registry) for other in _all if other is not self))
         foreign -= names_in(self.registry) | names_in(REGISTRY)
         return gather([*own, *(metric for metric in users if metric.name not in foreign)])

@@ -17,13 +17,13 @@ class Samples:
         self.families = list(text_string_to_metric_families(text))
         self.all = [sample for family in self.families for sample in family.samples]
 
-    def find(self, name: str, **labels: str) -> list[Any]:
+    def find(self, name: str, /, **labels: str) -> list[Any]:
         return [s for s in self.all if s.name == name and labels.items() <= s.labels.items()]
 
-    def __call__(self, name: str, **labels: str) -> float:
+    def __call__(self, name: str, /, **labels: str) -> float:
         return sum(sample.value for sample in self.find(name, **labels))
 
-    def has(self, name: str, **labels: str) -> bool:
+    def has(self, name: str, /, **labels: str) -> bool:
         return bool(self.find(name, **labels))
 
     def label_sets(self, name: str) -> int:
