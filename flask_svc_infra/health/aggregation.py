@@ -23,7 +23,7 @@ def passes(status: HealthStatus) -> bool:
 
 
 def worst_of(verdicts: Iterable[tuple[bool, HealthStatus]]) -> HealthStatus:
-    """Return the status of the whole, given ``(critical, status)`` of each check; HEALTHY when there is none."""
+    """Return the status of the whole from each check's ``(critical, status)``; HEALTHY when there is none."""
     worst = HealthStatus.HEALTHY
     for critical, status in verdicts:
         if status is HealthStatus.HEALTHY:

@@ -11,10 +11,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..events import CheckFinished, HealthChanged, check_finished, health_changed, publish
 from .aggregation import passes
-from .model import HealthStatus
+
+if TYPE_CHECKING:
+    from .model import HealthStatus
 
 __all__ = ["Announcer", "OnChange"]
 

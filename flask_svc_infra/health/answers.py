@@ -1,4 +1,4 @@
-"""From reports to the bytes a probe answers: statuses, bodies, formats. Pure, so every way in says the same."""
+"""From reports to the bytes a probe answers: status, body, format. Pure, so every way in says the same."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..mounts import Answer
 from .aggregation import passes, worst_of
 from .model import AggregatedHealthResult, HealthStatus
 from .registry import aggregate
-from .runner import Report
+
+if TYPE_CHECKING:
+    from .runner import Report
 
 __all__ = [
     "Asked",
@@ -176,7 +178,7 @@ def _text(
     members: Sequence[str],
     subject: str,
 ) -> str:
-    """Return the plain text the Kubernetes API server would: one word, or a line a check when asked or failing."""
+    """Return text as the Kubernetes API server does: a word, or a line a check when asked or failing."""
     failed = not passes(whole.status)
     if not asked.detailed or not (asked.verbose or failed):
         return _word(whole.status)

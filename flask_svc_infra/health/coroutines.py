@@ -1,8 +1,8 @@
 """Run what an async check returned to its end, in the thread of its run.
 
-Each run has an event loop of its own, so that a check bound to no loop works in any server, and its deadline is
-a real cancellation. One that ignores the cancellation keeps its thread, never the answer: whoever asked waits
-for the deadline, not for the thread.
+Each run has an event loop of its own, so that a check bound to no loop works in any server, and its
+deadline is a real cancellation. One that ignores the cancellation keeps its thread, never the answer:
+whoever asked waits for the deadline, not for the thread.
 """
 
 from __future__ import annotations
@@ -69,10 +69,11 @@ def _run(awaitable: Awaitable[Any], timeout: float, strays: list[threading.Threa
 
 
 class _DaemonThreads(ThreadPoolExecutor):
-    """The loop's own threads (``asyncio.to_thread``, name look-ups), none of which may hold up the process's exit.
+    """The loop's own threads (``asyncio.to_thread``, name look-ups); none may hold up the process's exit.
 
-    The standard pool's threads are joined at exit, and so are those that close it. These are not. They are noted
-    with the check's lane instead: its next run waits for them, so that what hangs is never started beside itself.
+    The standard pool's threads are joined at exit, and so are those that close it. These are not. They are
+    noted with the check's lane instead: its next run waits for them, so that what hangs is never started
+    beside itself.
     """
 
     def __init__(self, started: list[threading.Thread]) -> None:

@@ -13,7 +13,7 @@ class Renewable(Protocol):
     """Something that holds locks or counts on threads."""
 
     def renew(self) -> None:
-        """Make new locks and forget what was in flight. Called in the child, before anything else runs there."""
+        """Make new locks and forget what was in flight; called in the child before all else."""
 
 
 def renew_in_children(what: Renewable) -> None:

@@ -1,8 +1,8 @@
 """How many runs in a row it takes to change a check's mind.
 
-A pure fold: the standing so far and the next raw status in, the standing afterwards out. The first run decides
-at once, since there is nothing to hold on to; between healthy and degraded there is no threshold, since both
-let traffic through.
+A pure fold: the standing so far and the next raw status in, the standing afterwards out. The first run
+decides at once, since there is nothing to hold on to; between healthy and degraded there is no threshold,
+since both let traffic through.
 """
 
 from __future__ import annotations

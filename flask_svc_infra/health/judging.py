@@ -1,17 +1,20 @@
 """From what a check returned or raised to a result that may be shown to anyone.
 
-Pure, but for taking the secrets out. Whatever a check does (nothing, a tuple, a million characters, SystemExit),
-there is exactly one answer here.
+Pure, but for taking the secrets out. Whatever a check does (nothing, a tuple, a million characters,
+SystemExit), there is exactly one answer here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .hysteresis import Standing
+from .aggregation import passes
 from .model import HealthCheck, HealthCheckResult, HealthStatus
 from .redaction import clean, describe, redact
+
+if TYPE_CHECKING:
+    from .hysteresis import Standing
 
 __all__ = ["held_back", "judge", "judge_exception", "overdue"]
 
@@ -53,10 +56,10 @@ def overdue(check: HealthCheck, *, running_for: float | None = None) -> HealthCh
 
 
 def held_back(check: HealthCheck, result: HealthCheckResult, standing: Standing) -> HealthCheckResult:
-    """Return *result* with the status the check counts as, and say so where that differs from what it found."""
+    """Return *result* with the status the check counts as, and say so where it found another."""
     if result.status is standing.status:
         return result
-    failing = standing.against and result.status not in (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
+    failing = not passes(result.status)
     needed = check.failures_before_unhealthy if failing else check.successes_before_healthy
     message = f"{'failed' if failing else 'passed'} {standing.against} of {needed} times before it counts"
     if result.message:
@@ -74,9 +77,8 @@ def _judge_result(name: str, value: HealthCheckResult, latency_ms: float) -> Hea
             latency_ms,
             message=f"check '{name}' returned a result with a status that is none; use a HealthStatus",
         )
-    message = value.message
-    if message is not None:
-        message = redact(message if isinstance(message, str) else str(clean(message)))
+    said: Any = value.message
+    message = None if said is None else redact(said if isinstance(said, str) else str(clean(said)))
     details = clean(value.details) if isinstance(value.details, Mapping) else None
     return HealthCheckResult(name, status, latency_ms, message or None, details or None)
 

@@ -1,6 +1,7 @@
 """The words of health: a status, one check's result, the answer for all of them.
 
-Nothing here runs anything. Everything is frozen, so a result may be shared between threads, probes and caches.
+Nothing here runs anything. Everything is frozen, so a result may be shared between threads, probes and
+caches.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ Verdict = HealthCheckResult | HealthStatus | bool
 """What a check may return."""
 
 HealthCheckFn = Callable[[], Verdict | Awaitable[Verdict]]
-"""A check: takes nothing; returns a result, a status or a bool (or an awaitable of one); raises when unhealthy."""
+"""A check: takes nothing, returns a verdict or an awaitable of one, raises when unhealthy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class CheckSnapshot:
 
 
 def name_of(check_fn: HealthCheckFn) -> str:
-    """Return the name a check has before it is registered: its ``name``, else ``__name__``, else its type's."""
+    """Return a check's name before it is registered: its ``name``, else ``__name__``, else its type's."""
     for attribute in ("name", "__name__"):
         name = getattr(check_fn, attribute, None)
         if isinstance(name, str) and name:

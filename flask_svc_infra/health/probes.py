@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from ..mounts import Answer, Mounts, ProbeKind
 from .answers import Asked, Format, alive, check_answer, held_answer, not_found, ready_answer, startup_answer
-from .registry import HealthRegistry
-from .runner import Report
+
+if TYPE_CHECKING:
+    from ..mounts import Answer, Mounts, ProbeKind
+    from .registry import HealthRegistry
+    from .runner import Report
 
 __all__ = ["Probes"]
 
@@ -36,15 +38,19 @@ class Probes:
         self._detailed = detailed
 
     def live(self, environ: Mapping[str, Any]) -> Answer:
+        """Answer that the process is running."""
         return alive(_form(environ))
 
     def ready(self, environ: Mapping[str, Any]) -> Answer:
+        """Answer for the group ``ready``, unless something holds it back."""
         return self._held("ready", environ) or self._group("ready", environ)
 
     def startup(self, environ: Mapping[str, Any]) -> Answer:
+        """Answer for the group ``startup``, unless something holds it back."""
         return self._held("startup", environ) or self._group("startup", environ)
 
     def check(self, environ: Mapping[str, Any]) -> Answer:
+        """Answer for the check the path names."""
         held = self._held("check", environ)
         if held is not None:
             return held
@@ -56,6 +62,7 @@ class Probes:
         return check_answer(reports[0], self._asked(environ))
 
     def group(self, environ: Mapping[str, Any]) -> Answer:
+        """Answer for the group the path names."""
         name = _last_segment(environ)
         kind: ProbeKind = "ready" if name == "ready" else "startup" if name == "startup" else "group"
         return self._held(kind, environ) or self._group(name, environ)

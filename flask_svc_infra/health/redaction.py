@@ -1,11 +1,11 @@
 """Take the secrets out of text before anybody sees it.
 
-Drivers put whole connection strings into their errors. What a check says goes to HTTP bodies, logs, events and
-metrics, so everything passes through here once, where a run is judged. When in doubt it takes out too much: a
-message that lost a host name costs a minute, one that kept a password costs a rotation.
+Drivers put whole connection strings into their errors. What a check says goes to HTTP bodies, logs, events
+and metrics, so everything passes through here once, where a run is judged. When in doubt it takes out too
+much: a message that lost a host name costs a minute, one that kept a password costs a rotation.
 
-Three nets, each for what the others miss: secrets known by name (a factory knows its own URL's), the shapes in
-which connection strings and headers write them, and the shapes of well-known tokens.
+Three nets, each for what the others miss: secrets known by name (a factory knows its own URL's), the shapes
+in which connection strings and headers write them, and the shapes of well-known tokens.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
 
 
 def describe(exc: BaseException, *, secrets: Iterable[str] = ()) -> str:
-    """Return what *exc* and its causes say, redacted: the text of the first, then each cause that adds to it."""
+    """Return what *exc* and its causes say, redacted: its text, then that of each cause that adds to it."""
     texts: list[str] = []
     _gather(exc, texts, depth=0)
     return redact("; caused by ".join(texts), secrets=secrets)

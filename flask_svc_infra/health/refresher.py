@@ -1,7 +1,8 @@
 """Run checks in the background, so that probes need not wait for them.
 
-One daemon thread a registry and process, started when a check with an interval is first asked for: before that
-(at import, before a fork) nothing runs. It only starts runs, each in its own lane, and never waits for one.
+One daemon thread a registry and process, started when a check with an interval is first asked for: before
+that (at import, before a fork) nothing runs. It only starts runs, each in its own lane, and never waits for
+one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import random
 import threading
 import weakref
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from .runner import Lane, Runner, Within
+if TYPE_CHECKING:
+    from .runner import Lane, Runner, Within
 
 __all__ = ["Refresher"]
 

@@ -36,8 +36,8 @@ class HealthRegistry:
     thread before the first ask.
 
     Args:
-        on_change: called with a :class:`~flask_svc_infra.events.HealthChanged` after a check's status changed,
-            in the thread in which its run ended; what it raises is logged.
+        on_change: called with a :class:`~flask_svc_infra.events.HealthChanged` after a check's status
+            changed, in the thread in which its run ended; what it raises is logged.
         clock: monotonic seconds; tests pass their own.
     """
 
@@ -74,7 +74,8 @@ class HealthRegistry:
             groups: the groups it answers in; None: ``ready``, and ``startup`` too when critical.
             interval: seconds between runs in the background, give or take a tenth so that workers do not
                 march in step; probes then never wait for it. None: it runs when asked for.
-            failures_before_unhealthy: how many runs in a row must fail before a passing check counts as failed.
+            failures_before_unhealthy: how many runs in a row must fail before a passing check counts as
+                failed.
             successes_before_healthy: how many must pass before a failed one counts as passing.
 
         Raises:

@@ -1,7 +1,7 @@
 """The Flask edge of health: mount the probes, ask the registry, hand out the answers.
 
-A probe is answered in two places, at the WSGI entry and by the blueprint's view, and both call the very function
-that is mounted here as its :class:`~flask_svc_infra.mounts.Probe`.
+A probe is answered in two places, at the WSGI entry and by the blueprint's view, and both call the very
+function that is mounted here as its :class:`~flask_svc_infra.mounts.Probe`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Flask, Response, request
 
 from ..errors import ConfigurationError
 from ..mounts import Answer, Probe, ProbeKind, mounts_of, settings_of
 from ..shortcut import install_shortcut
-from .model import HealthCheckFn
 from .openapi import document, show
 from .probes import Probes
 from .registry import HealthRegistry
-from .runner import Within
+
+if TYPE_CHECKING:
+    from .model import HealthCheckFn
+    from .runner import Within
 
 __all__ = [
     "REGISTRY",
@@ -54,16 +56,18 @@ def add_health_routes(
 ) -> None:
     """Mount the dependency-aware probes on *app*.
 
-    ``live`` always says 200; ``ready`` runs every check of the group ``ready`` and ``startup`` the critical ones:
-    200 when healthy or degraded, else 503; ``checks/<name>`` and ``groups/<name>`` ask one check or one group. A
-    result up to ``SVC_INFRA_HEALTH_CACHE_TTL`` seconds old is used again. Sync checks run in the app's context.
+    ``live`` always says 200; ``ready`` runs every check of the group ``ready`` and ``startup`` the critical
+    ones: 200 when healthy or degraded, else 503; ``checks/<name>`` and ``groups/<name>`` ask one check or
+        one group. A
+    result up to ``SVC_INFRA_HEALTH_CACHE_TTL`` seconds old is used again. Sync checks run in the app's
+    context.
 
     Args:
         app: the Flask app, before its first request.
         registry: the checks; one of ``flask_svc_infra.aio`` will do as well.
         prefix: where they live.
-        include_in_schema: whether an OpenAPI extension that scans the app (APIFlask) shows them; elsewhere see
-            :func:`~flask_svc_infra.health.openapi_paths`.
+        include_in_schema: whether an OpenAPI extension that scans the app (APIFlask) shows them; elsewhere
+            see :func:`~flask_svc_infra.health.openapi_paths`.
         detailed_on_failure: whether bodies name the checks and say why; False, here or as
             ``SVC_INFRA_DETAILED_ON_FAILURE``, leaves the status alone.
 
@@ -140,7 +144,7 @@ _QUESTIONS: tuple[tuple[str, ProbeKind, str], ...] = (
 
 
 def _mount(app: Flask, probes: Probes, prefix: str, *, include_in_schema: bool) -> dict[str, Probe]:
-    """Mount a blueprint with the probes' views; return the probes by the path (or its beginning) they answer."""
+    """Mount a blueprint with the probes' views; return the probes by the path, or its start, they answer."""
     name = "svc_infra_health" + ("" if prefix == "/_health" else prefix.replace("/", "_").replace(".", "_"))
     blueprint = Blueprint(name, __name__, url_prefix=prefix)
     show(blueprint, visible=include_in_schema)
@@ -179,10 +183,11 @@ def context_of(app: Flask) -> Within:
 
 
 def require_app(app: Any, function: str) -> None:
+    """Refuse what is no Flask app, on behalf of *function*."""
     if not isinstance(getattr(app, "extensions", None), dict):
         raise ConfigurationError(
-            f"{function} was given a {type(app).__name__}, which keeps no state for extensions (app.extensions); "
-            "nothing was mounted. Pass the Flask app."
+            f"{function} was given a {type(app).__name__}, which keeps no state for extensions "
+            "(app.extensions); nothing was mounted. Pass the Flask app."
         )
 
 

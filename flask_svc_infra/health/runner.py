@@ -1,13 +1,13 @@
 """Run checks so that none can hurt the one who asks.
 
-A thread cannot be killed, so a hung check is contained instead: each check has a *lane* with at most one run in
-it. A run is one daemon thread that ends with it; whoever asks meanwhile shares the run and waits no longer than
-its deadline, counted from the run's start. There are never more threads than checks, a hung one is never started
-beside itself, takes nobody's turn, and does not hold up the process's exit.
+A thread cannot be killed, so a hung check is contained instead: each check has a *lane* with at most one
+run in it. A run is one daemon thread that ends with it; whoever asks meanwhile shares the run and waits no
+longer than its deadline, counted from the run's start. There are never more threads than checks, a hung one
+is never started beside itself, takes nobody's turn, and does not hold up the process's exit.
 
-Invariants, all under the one lock: ``lane.run`` is None or the run whose thread has not ended; ``run.report`` is
-set once, by the thread when it ends in time, by whoever waits when the deadline passes first. The lock is held
-to decide, never during a check, a listener or a log line.
+Invariants, all under the one lock: ``lane.run`` is None or the run whose thread has not ended;
+``run.report`` is set once, by the thread when it ends in time, by whoever waits when the deadline passes
+first. The lock is held to decide, never during a check, a listener or a log line.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, replace
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..events import CheckFinished
-from .announcer import Announcer
 from .deadline import lane_threads, registered_timeout, running_lanes
 from .hysteresis import Standing
 from .judging import held_back, judge, judge_exception, overdue
 from .model import HealthCheck, HealthCheckResult, HealthStatus
 
+if TYPE_CHECKING:
+    from .announcer import Announcer
+
 __all__ = ["CalledOff", "Drive", "Lane", "Report", "Run", "Runner", "Within", "asks_for_itself"]
 
 Drive = Callable[[Awaitable[Any], float], Any]
-"""Brings an awaitable to its end within so many seconds: returns its value, or raises (TimeoutError when late)."""
+"""Brings an awaitable to its end within so many seconds; raises TimeoutError when that is too late."""
 
 Within = Callable[[], contextlib.AbstractContextManager[Any]]
 """Makes the context a check's function is called in, as ``app.app_context``."""
@@ -41,7 +43,7 @@ _EARLY = 0.005
 """Seconds by which a cancellation at the deadline may come early: event loops round their clock."""
 
 _GRACE = 0.01
-"""Seconds past its deadline that a run gets to end, once its verdict is given: what was cancelled then, or whose
+"""Seconds past its deadline that a run gets to end, once its verdict is given: what was cancelled, or whose
 driver gave up then, leaves its lane free for the very next ask."""
 
 _logger = logging.getLogger("flask_svc_infra.health")

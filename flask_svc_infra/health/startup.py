@@ -1,4 +1,4 @@
-"""Wait for dependencies before the app serves: in the app factory, or behind a gate while it already listens."""
+"""Wait for dependencies before the app serves: in the app factory, or behind a gate while it listens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
@@ -19,8 +20,10 @@ from .model import HealthCheckFn, HealthCheckResult, Verdict, name_of, require_s
 from .redaction import redact
 from .registry import HealthRegistry
 from .routes import context_of, require_app
-from .runner import Report
 from .waiting import missing_line, wait
+
+if TYPE_CHECKING:
+    from .runner import Report
 
 __all__ = ["add_startup_probe"]
 
@@ -40,11 +43,11 @@ def add_startup_probe(
 ) -> None:
     """Wait until every check in *checks* passes.
 
-    By default the call itself waits, in the app factory: the server does not get an app that cannot work. With
-    ``block=False`` it returns at once and the app serves behind a gate: until the checks pass, ``ready`` and
-    ``startup`` say 503 and so does everything else, with Retry-After, except liveness, the plain probes and
-    metrics. The gate's clock starts with the worker's first request; past *timeout* it stays shut, says so in
-    the log once, and goes on trying.
+    By default the call itself waits, in the app factory: the server does not get an app that cannot work.
+    With ``block=False`` it returns at once and the app serves behind a gate: until the checks pass,
+    ``ready`` and ``startup`` say 503 and so does everything else, with Retry-After, except liveness, the
+    plain probes and metrics. The gate's clock starts with the worker's first request; past *timeout* it
+    stays shut, says so in the log once, and goes on trying.
 
     Args:
         app: the Flask app.
@@ -79,7 +82,7 @@ def add_startup_probe(
 
 
 class _Gate:
-    """Shut until the checks have passed once. The waiting is a daemon thread, started by the first who asks."""
+    """Shut until the checks have passed once. Who asks first starts the daemon thread that waits."""
 
     def __init__(self, mounts: Mounts, registry: HealthRegistry, timeout: float, interval: float) -> None:
         self._mounts = mounts
@@ -141,8 +144,9 @@ def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
             "Write checks=[check_database(url)]."
         )
     registry = HealthRegistry()
-    for number, check_fn in enumerate(checks, 1):
-        registry.add(f"startup check {number}", _Named(check_fn) if callable(check_fn) else check_fn)
+    each: Any
+    for number, each in enumerate(checks, 1):
+        registry.add(f"startup check {number}", _Named(each) if callable(each) else each)
     return registry
 
 
@@ -161,8 +165,8 @@ class _Named:
         return self._noted(await value)
 
     def _noted(self, value: Verdict) -> Verdict:
-        if isinstance(value, HealthCheckResult) and value.name:
-            self.name = redact(str(value.name))
+        if isinstance(value, HealthCheckResult):
+            self.name = redact(str(value.name)) or self.name
         return value
 
 

@@ -1,4 +1,4 @@
-"""Wait for dependencies: ask, say what is missing, pause, ask again, until the deadline and not a tick longer."""
+"""Wait for dependencies: ask, say what is missing, pause, ask again; until the deadline, no tick longer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigurationError
 from .aggregation import passes
 from .model import require_seconds
-from .runner import Drive, Report
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
     from .registry import HealthRegistry
+    from .runner import Drive, Report
 
 __all__ = ["missing_line", "wait"]
 
@@ -32,7 +32,7 @@ def wait(
     on_attempt: Callable[[list[Report]], object] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Report]:
-    """Ask until the checks all pass at once or *timeout* is over; return the reports of those that do not pass.
+    """Ask until all checks pass at once or *timeout* is over; return the reports of those that do not.
 
     Args:
         registry: whose checks they are.

@@ -5,7 +5,13 @@ import inspect
 import pytest
 
 from flask_svc_infra import ConfigurationError
-from flask_svc_infra.health import AggregatedHealthResult, HealthCheck, HealthCheckResult, HealthRegistry, HealthStatus
+from flask_svc_infra.health import (
+    AggregatedHealthResult,
+    HealthCheck,
+    HealthCheckResult,
+    HealthRegistry,
+    HealthStatus,
+)
 from flask_svc_infra.health.model import name_of
 
 

@@ -20,7 +20,9 @@ QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 # Marked, so that it cannot occur by chance in a message; around the mark, what people put into passwords.
 SIGNS = string.ascii_letters + string.digits + "!#$%^*-_+.~|/:@?&="
 secrets = st.text(SIGNS, max_size=8).map(lambda ends: f"{ends}Zq9Xw7{ends[::-1]}")
-plain_secrets = st.text(string.ascii_letters + string.digits + "-_.~+/=", max_size=10).map(lambda s: f"Zq9Xw7{s}")
+plain_secrets = st.text(string.ascii_letters + string.digits + "-_.~+/=", max_size=10).map(
+    lambda s: f"Zq9Xw7{s}"
+)
 MARK = "Zq9Xw7"
 
 KEYS = [
@@ -85,7 +87,9 @@ def test_token_does_not_survive_in_any_shape(number, secret):
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("form", ["{}={}", "{}: {}", "{} = {}", "'{}': '{}'", '"{}":"{}"', "{}=>{}", "{}='{} and more'"])
+@pytest.mark.parametrize(
+    "form", ["{}={}", "{}: {}", "{} = {}", "'{}': '{}'", '"{}":"{}"', "{}=>{}", "{}='{} and more'"]
+)
 def test_value_of_a_telling_key_does_not_survive(key, form):
     assert MARK not in redact("before " + form.format(key, MARK))
 
@@ -135,7 +139,7 @@ def test_well_known_token_does_not_survive(token):
 @pytest.mark.parametrize(
     "text",
     [
-        "connection to server at \"127.0.0.1\", port 5432 failed: Connection refused",
+        'connection to server at "127.0.0.1", port 5432 failed: Connection refused',
         'password authentication failed for user "shop"',
         "Error 111 connecting to cache:6379. Connection refused.",
         "Expected status 200, got 503",
@@ -200,7 +204,11 @@ def test_secrets_of_a_url_are_its_password_its_telling_parameters_and_a_lone_tok
     assert secrets_of("http://[") == ()
 
 
-@given(secret=secrets, shape=st.sampled_from(SHAPES), how=st.sampled_from(["raise", "cause", "message", "details"]))
+@given(
+    secret=secrets,
+    shape=st.sampled_from(SHAPES),
+    how=st.sampled_from(["raise", "cause", "message", "details"]),
+)
 @QUIET
 def test_secret_reaches_no_body_log_record_or_event(secret, shape, how, caplog):
     said = shape(secret)

@@ -90,7 +90,9 @@ def test_bool_and_status_are_results(registry, returned, status):
     assert registry.check_one("x").status is status
 
 
-@pytest.mark.parametrize("returned", [None, (True, "fine"), "healthy", 1, {"status": "healthy"}, (n for n in ())])
+@pytest.mark.parametrize(
+    "returned", [None, (True, "fine"), "healthy", 1, {"status": "healthy"}, (n for n in ())]
+)
 def test_anything_else_is_unknown_and_says_what_to_return(registry, returned):
     registry.add("x", saying(returned))
     result = registry.check_one("x")
@@ -277,7 +279,13 @@ def test_on_change_that_raises_changes_no_verdict(caplog):
 def test_snapshot_tells_what_is_known_without_running_anything(registry):
     registry.add("db", lambda: pytest.fail("it ran"))
     (known,) = registry.snapshot()
-    assert (known.name, known.status, known.duration, known.age, known.stuck_for) == ("db", UNKNOWN, None, None, None)
+    assert (known.name, known.status, known.duration, known.age, known.stuck_for) == (
+        "db",
+        UNKNOWN,
+        None,
+        None,
+        None,
+    )
     registry.add("cache", saying(False), critical=False)
     registry.check_one("cache")
     known = registry.snapshot()[1]

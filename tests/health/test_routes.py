@@ -1,4 +1,4 @@
-"""What the probes answer beyond the documented bodies: caching, formats, groups, holds, contexts, mounting."""
+"""What the probes answer beyond the documented bodies: caching, formats, groups, holds, mounting."""
 
 import itertools
 import json
@@ -28,6 +28,9 @@ HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = (
 )
 
 
+PATHS = ["live", "ready", "startup", "checks/db", "checks/nope", "groups/ready", "groups/nope"]
+
+
 def make_app(ttl=0.0, **config):
     app = Flask("served")
     app.config.update(SVC_INFRA_HEALTH_CACHE_TTL=ttl, **config)
@@ -48,10 +51,10 @@ def registry():
     return registry
 
 
-# --- the view and the short cut say the same ------------------------------------------------------------------
+# --- the view and the short cut say the same ---------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["live", "ready", "startup", "checks/db", "checks/nope", "groups/ready", "groups/nope"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("accept", [None, "text/plain", "application/health+json"])
 def test_view_answers_as_the_short_cut_does(registry, path, accept):
     app = make_app()
@@ -78,7 +81,7 @@ def _without_times(text):
     return scrub(json.loads(text)) if text.startswith("{") else text
 
 
-# --- probe storms ---------------------------------------------------------------------------------------------
+# --- probe storms ------------------------------------------------------------------------------
 
 
 def test_fresh_answer_has_exactly_the_documented_keys(registry):
@@ -155,7 +158,7 @@ def test_hung_check_leaves_liveness_alone_and_is_answered_at_once(hanging):
     assert hanging.started == 1
 
 
-# --- groups, exclude, verbose -----------------------------------------------------------------------------------
+# --- groups, exclude, verbose ------------------------------------------------------------------
 
 
 def test_group_asks_its_own_checks_alone():
@@ -215,12 +218,16 @@ def test_plain_text_is_a_word_and_verbose_a_line_a_check(registry):
 
 def test_health_json_is_given_to_who_asks_for_it(registry):
     client = serve(registry)
-    response = client.get("/_health/ready", headers={"Accept": "application/health+json, application/json;q=0.5"})
+    response = client.get(
+        "/_health/ready", headers={"Accept": "application/health+json, application/json;q=0.5"}
+    )
     assert response.content_type == "application/health+json"
     assert response.json["status"] == "warn"
     (cache,) = response.json["checks"]["cache:responseTime"]
     assert (cache["status"], cache["observedUnit"], cache["output"]) == ("fail", "ms", "Connection refused")
-    assert client.get("/_health/live", headers={"Accept": "application/health+json"}).json == {"status": "pass"}
+    assert client.get("/_health/live", headers={"Accept": "application/health+json"}).json == {
+        "status": "pass"
+    }
 
 
 @pytest.mark.parametrize(
@@ -249,7 +256,7 @@ def test_details_off_names_nothing_in_any_format(registry, accept, path):
     assert "db" not in text
 
 
-# --- holds ------------------------------------------------------------------------------------------------------
+# --- holds -------------------------------------------------------------------------------------
 
 
 def test_hold_comes_before_the_checks(registry):
@@ -259,7 +266,10 @@ def test_hold_comes_before_the_checks(registry):
     mounts_of(app).holds += (Hold("draining", frozenset({"ready"}), lambda: why[0]),)
     client = app.test_client()
     held = client.get("/_health/ready")
-    assert (held.status_code, held.json) == (503, {"status": "unhealthy", "checks": [], "message": "draining"})
+    assert (held.status_code, held.json) == (
+        503,
+        {"status": "unhealthy", "checks": [], "message": "draining"},
+    )
     assert client.get("/_health/groups/ready").status_code == 503
     assert client.get("/_health/startup").status_code == 200
     assert client.get("/_health/live").status_code == 200
@@ -278,7 +288,7 @@ def test_hold_says_the_status_alone_when_details_are_off(registry):
     assert app.test_client().get("/_health/ready").json == {"status": "unhealthy"}
 
 
-# --- contexts and lifetimes -------------------------------------------------------------------------------------
+# --- contexts and lifetimes --------------------------------------------------------------------
 
 
 def test_sync_checks_see_the_app_asked_and_python_calls_the_one_mounted():
@@ -311,7 +321,7 @@ def test_non_ascii_name_is_found():
     assert client.get("/_health/checks/b%FFcher").status_code == 404
 
 
-# --- mounting ---------------------------------------------------------------------------------------------------
+# --- mounting ----------------------------------------------------------------------------------
 
 
 def test_second_mount_under_one_prefix_is_refused_with_the_cure_and_another_prefix_is_not(registry):

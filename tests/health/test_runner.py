@@ -1,6 +1,7 @@
 """What a hung, hostile or popular check may do to those who ask: nothing."""
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import subprocess
@@ -322,10 +323,8 @@ def test_async_check_that_ignores_its_cancellation_does_not_hold_up_the_answer(r
     async def deaf():
         runs.append(1)
         while not release.is_set():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.02)
-            except asyncio.CancelledError:
-                pass
         return True
 
     registry.add("deaf", deaf, timeout=0.1)
@@ -435,12 +434,17 @@ def test_hung_check_does_not_hold_up_the_exit(kind):
                 except asyncio.CancelledError: pass
         async def thread(): await asyncio.to_thread(time.sleep, 60)
         registry = HealthRegistry()
-        registry.add("x", dict(sync=sync, thread=thread)["{kind}"] if "{kind}" != "async" else deaf, timeout=0.1)
+        checks = {{"sync": sync, "async": deaf, "thread": thread}}
+        registry.add("x", checks["{kind}"], timeout=0.1)
         print(registry.check_one("x").status)
     """
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert (done.stdout, done.returncode) == ("unhealthy\n", 0), done.stderr
     assert time.monotonic() - began < 10
@@ -468,7 +472,11 @@ GEVENT = """
 
 def test_checks_sync_and_async_run_under_gevent():
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(GEVENT)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", textwrap.dedent(GEVENT)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == "['healthy', 'healthy', 'healthy', 'unhealthy'] True\nunhealthy True\n"

@@ -12,7 +12,7 @@ __all__ = ["BreakerLike", "check_breaker"]
 
 
 class BreakerLike(Protocol):
-    """What is asked of a breaker: its name and its state. ``forced`` and ``remaining_timeout`` are read if there."""
+    """What is asked of a breaker; ``forced`` and ``remaining_timeout`` are read where there are any."""
 
     @property
     def name(self) -> str:
@@ -28,9 +28,9 @@ class BreakerLike(Protocol):
 def check_breaker(breaker: BreakerLike) -> HealthCheckFn:
     """Make a check that says how a circuit stands: open and half-open are degraded, since calls are refused.
 
-    Degraded, never unhealthy: the service is still there, and sending its traffic to its equals, whose breakers
-    see the same dependency, would help nobody. One forced open says so, with the reason given. A disabled one is
-    healthy and says so too.
+    Degraded, never unhealthy: the service is still there, and sending its traffic to its equals, whose
+    breakers see the same dependency, would help nobody. One forced open says so, with the reason given. A
+    disabled one is healthy and says so too.
 
     Args:
         breaker: a :class:`~flask_svc_infra.resilience.CircuitBreaker`, or anything with a name and a state.

@@ -1,8 +1,8 @@
 """Does PostgreSQL answer SELECT 1?
 
 The driver's blocking mode cannot be bounded: on a stopped server it waits for a reply past every timeout it
-knows. So libpq is driven without blocking, and one deadline covers connecting, authenticating, the query and the
-reply. Under gevent the same loop yields to the other greenlets.
+knows. So libpq is driven without blocking, and one deadline covers connecting, authenticating, the query
+and the reply. Under gevent the same loop yields to the other greenlets.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from ..model import HealthCheckFn
 from ..redaction import secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, not_configured
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - the driver's class is lower case
+
+    from ..model import HealthCheckFn
 
 __all__ = ["check_database"]
 
@@ -34,12 +35,12 @@ def check_database(
 ) -> HealthCheckFn:
     """Make a check that connects to PostgreSQL and runs ``SELECT 1``.
 
-    Its one deadline stands in for ``connect_timeout`` and ``statement_timeout``, also where a pooler in between
-    ignores those. Of a URL with several hosts the next is tried when one refuses, not when one hangs.
+    Its one deadline stands in for ``connect_timeout`` and ``statement_timeout``, also where a pooler in
+    between ignores those. Of a URL with several hosts the next is tried when one refuses, not when one hangs.
 
     Args:
-        url: ``postgresql://`` or ``postgres://``, with ``+psycopg2``, ``+psycopg`` or ``+asyncpg`` as SQLAlchemy
-            writes them; None or empty is reported as "not configured".
+        url: ``postgresql://`` or ``postgres://``, with ``+psycopg2``, ``+psycopg`` or ``+asyncpg`` as
+            SQLAlchemy writes them; None or empty is reported as "not configured".
         timeout: seconds for the whole run; None: the registered timeout.
         keep_connection: whether the connection stays open between runs. One the server closed meanwhile (a
             restart) is opened anew in the same run.
@@ -51,8 +52,7 @@ def check_database(
     name = "database"
     if not url:
         return not_configured(name, "database")
-    if not isinstance(url, str) or not _SCHEMES.match(url):
-        raise _malformed()
+    _require_scheme(url)
     driver("psycopg2", subject="check_database()", extra="postgres")
     options = _options(url)
     kept = _Kept(options) if keep_connection else None
@@ -74,9 +74,11 @@ def check_database(
 def _open(options: dict[str, str], deadline: float) -> Connection:
     import psycopg2
 
-    # The kernel gives up on unacknowledged data at the deadline too, so that the socket does not outlive the run.
-    left = {"tcp_user_timeout": str(max(1, int((deadline - time.monotonic()) * 1000)))}
-    opened: Connection = psycopg2.connect(**{**left, **options}, async_=1)
+    # The kernel gives up on unacknowledged data at the deadline too, so that the socket does not outlive
+    # the run.
+    limits = {"tcp_user_timeout": str(max(1, int((deadline - time.monotonic()) * 1000)))}
+    settings: dict[str, Any] = {**limits, **options, "async_": 1}
+    opened: Connection = psycopg2.connect(**settings)
     try:
         _until_ready(opened, deadline)
     except BaseException:
@@ -151,9 +153,16 @@ class _Kept:
         self._pid = os.getpid()
 
 
+def _require_scheme(url: Any) -> None:
+    if not isinstance(url, str) or not _SCHEMES.match(url):
+        raise _malformed()
+
+
 def _options(url: str) -> dict[str, str]:
     options = _parsed(_SCHEMES.sub("postgresql://", url), asyncpg="+asyncpg://" in url)
-    if options is None:  # raised out here, so that the driver's error, which repeats the URL, is not its context
+    if (
+        options is None
+    ):  # raised out here, so that the driver's error, which repeats the URL, is not its context
         raise _malformed()
     return {"application_name": "flask-svc-infra-check", **options}
 
@@ -175,6 +184,6 @@ def _parsed(plain: str, *, asyncpg: bool) -> dict[str, str] | None:
 
 def _malformed() -> ConfigurationError:
     return ConfigurationError(
-        "check_database was given a malformed URL (not shown: it may hold a password); no check was made. Write "
-        "postgresql://user:password@host:port/database. For other databases there is check_sqlalchemy(engine)."
+        "check_database was given a malformed URL (not shown: it may hold a password); no check was made. "
+        "Write postgresql://user:password@host:port/database. Other databases have check_sqlalchemy(engine)."
     )

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
-from ..model import HealthCheckFn
 from ..redaction import secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, not_configured, unhealthy
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ..model import HealthCheckFn
 
 __all__ = ["check_redis"]
 
@@ -40,7 +41,9 @@ def check_redis(
     if not url:
         return not_configured(name, "Redis")
     driver("redis", subject="check_redis()", extra="redis")
-    if not _well_formed(url):  # raised out here, so that the driver's error, which may repeat it, is not its context
+    if not _well_formed(
+        url
+    ):  # raised out here, so that the driver's error, which may repeat it, is not its context
         raise ConfigurationError(
             "check_redis was given a malformed URL (not shown: it may hold a password); no check was made. "
             "Write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path."
@@ -59,7 +62,7 @@ def check_redis(
     return BuiltInCheck(name, look, timeout=timeout, secrets=secrets_of(url))
 
 
-def _client(url: str, seconds: float) -> Redis[Any]:
+def _client(url: str, seconds: float) -> Redis:
     from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -74,7 +77,7 @@ def _client(url: str, seconds: float) -> Redis[Any]:
     )
 
 
-def _ping(client: Redis[Any]) -> Found:
+def _ping(client: Redis) -> Found:
     return healthy() if client.ping() else unhealthy("PING returned False")
 
 
@@ -84,7 +87,7 @@ class _Kept:
     def __init__(self, url: str) -> None:
         self._url = url
         self._lock = threading.Lock()
-        self._client: Redis[Any] | None = None
+        self._client: Redis | None = None
         self._seconds = 0.0
 
     def ping(self, seconds: float) -> Found:
@@ -92,9 +95,10 @@ class _Kept:
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
         with self._lock:
-            fresh = self._client is None or seconds != self._seconds
-            client = self._open(seconds) if fresh else self._client
-            assert client is not None
+            client = self._client if seconds == self._seconds else None
+            fresh = client is None
+            if client is None:
+                client = self._open(seconds)
             try:
                 return _ping(client)
             except RedisTimeoutError:
@@ -106,7 +110,7 @@ class _Kept:
                     raise
                 return _ping(self._open(seconds))
 
-    def _open(self, seconds: float) -> Redis[Any]:
+    def _open(self, seconds: float) -> Redis:
         if self._client is not None:
             self._client.close()
         self._client, self._seconds = _client(self._url, seconds), seconds
@@ -118,7 +122,7 @@ def _well_formed(url: Any) -> bool:
 
     try:
         parts = urlsplit(url)
-        parse_url(url)
+        parse_url(url)  # type: ignore[no-untyped-call]
         if parts.scheme == "unix":
             return bool(parts.path)
         database = parts.path.strip("/")

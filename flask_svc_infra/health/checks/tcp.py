@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigurationError
-from ..model import HealthCheckFn
 from .making import BuiltInCheck, Found, healthy
+
+if TYPE_CHECKING:
+    from ..model import HealthCheckFn
 
 __all__ = ["check_tcp"]
 
@@ -27,6 +30,11 @@ def check_tcp(host: str, port: int, *, timeout: float | None = None) -> HealthCh
     Raises:
         ConfigurationError: an argument cannot work.
     """
+    _require_address(host, port)
+    return BuiltInCheck(f"{host}:{port}", lambda seconds: _connect(host, port, seconds), timeout=timeout)
+
+
+def _require_address(host: Any, port: Any) -> None:
     if not isinstance(host, str) or not host.strip() or any(sign in host for sign in "/@ \t\r\n"):
         raise ConfigurationError(
             "check_tcp was given a host that is none; no check was made. Pass a host name or an address, "
@@ -34,9 +42,9 @@ def check_tcp(host: str, port: int, *, timeout: float | None = None) -> HealthCh
         )
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= _LARGEST_PORT:
         raise ConfigurationError(
-            f"check_tcp was given port {port!r} for '{host}'; no check was made. Pass a number from 1 to 65535."
+            f"check_tcp was given port {port!r} for '{host}'; no check was made. "
+            "Pass a number from 1 to 65535."
         )
-    return BuiltInCheck(f"{host}:{port}", lambda seconds: _connect(host, port, seconds), timeout=timeout)
 
 
 def _connect(host: str, port: int, timeout: float) -> Found:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ...errors import ConfigurationError
-from ..model import HealthCheckFn
 from ..redaction import describe, secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, timed_out, unhealthy
+
+if TYPE_CHECKING:
+    from ..model import HealthCheckFn
 
 __all__ = ["check_url"]
 
@@ -26,17 +28,17 @@ def check_url(
 ) -> HealthCheckFn:
     """Make a check that sends one HTTP request and looks at the status code alone.
 
-    Redirects are not followed: a redirect is an answer with a status of its own, and following it would report
-    on a place nobody named (a login page says 200). The body is not read. Each run has a session of its own, so a
-    run never meets a connection the server has given up. Proxies and CA bundles of the environment apply, as they
-    do to the calls this check stands for.
+    Redirects are not followed: a redirect is an answer with a status of its own, and following it would
+    report on a place nobody named (a login page says 200). The body is not read. Each run has a session of
+    its own, so a run never meets a connection the server has given up. Proxies and CA bundles of the
+    environment apply, as they do to the calls this check stands for.
 
     Args:
         url: ``http://`` or ``https://``.
         method: the HTTP method.
         expected_status: the code that means healthy.
-        timeout: seconds for each step (to connect, to wait for more of the answer's head); None: the registered
-            timeout, which bounds the whole.
+        timeout: seconds for each step (to connect, to wait for more of the answer's head); None: the
+            registered timeout, which bounds the whole.
         headers: request headers; their values are taken for secrets.
 
     Raises:
@@ -109,13 +111,14 @@ def _require_url(url: Any) -> str:
             "check_url was given a malformed URL (not shown: it may hold a password); no check was made. "
             "Write http://host[:port]/path or https://."
         )
-    return host
+    return str(host)
 
 
 def _require_request(host: str, method: Any, expected_status: Any, headers: Any) -> None:
     if not isinstance(method, str) or not method.isalpha():
         raise ConfigurationError(
-            f"check_url of '{host}' was given the method {method!r}; no check was made. Pass a word, as in 'GET'."
+            f"check_url of '{host}' was given the method {method!r}; no check was made. "
+            "Pass a word, as in 'GET'."
         )
     status = not isinstance(expected_status, bool) and isinstance(expected_status, int)
     if not status or not _SHORTEST_STATUS <= expected_status <= _LONGEST_STATUS:
@@ -125,8 +128,9 @@ def _require_request(host: str, method: Any, expected_status: Any, headers: Any)
         )
     if headers is not None and not _well_formed(headers):
         raise ConfigurationError(
-            f"check_url of '{host}' was given headers that are no mapping of strings without line breaks (not "
-            "shown: they may hold a token); no check was made. Pass a dict, as in {'Accept': 'application/json'}."
+            f"check_url of '{host}' was given headers that are no mapping of strings without line breaks "
+            "(not shown: they may hold a token); no check was made. "
+            "Pass a dict, as in {'Accept': 'application/json'}."
         )
 
 

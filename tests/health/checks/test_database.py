@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -53,7 +54,9 @@ def test_connection_is_closed_after_each_run(postgres):
         for _ in range(3):
             check()
         time.sleep(0.1)
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flask-svc-infra-check'")
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flask-svc-infra-check'"
+        )
         assert cursor.fetchone() == (0,)
     watcher.close()
 
@@ -161,13 +164,11 @@ def test_wrong_password_is_unhealthy_and_shows_nobodys_password(postgres):
         cursor.execute("DROP ROLE IF EXISTS guarded")
         cursor.execute("CREATE ROLE guarded LOGIN PASSWORD 'right-horse'")
         cursor.execute("SHOW hba_file")
-        hba = cursor.fetchone()[0]
+        hba = Path(cursor.fetchone()[0])
     owner.close()
-    with open(hba, encoding="utf-8") as file:
-        before = file.read()
+    before = hba.read_text(encoding="utf-8")
     try:
-        with open(hba, "w", encoding="utf-8") as file:
-            file.write("host all guarded 127.0.0.1/32 scram-sha-256\n" + before)
+        hba.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + before, encoding="utf-8")
         _reload(postgres)
         url = postgres.url.replace("postgres@", "guarded:{}@", 1)
         assert check_database(url.format("right-horse"))().status is HEALTHY
@@ -179,8 +180,7 @@ def test_wrong_password_is_unhealthy_and_shows_nobodys_password(postgres):
         assert result.status is UNHEALTHY
         assert "no password supplied" in result.message
     finally:
-        with open(hba, "w", encoding="utf-8") as file:
-            file.write(before)
+        hba.write_text(before, encoding="utf-8")
         _reload(postgres)
 
 
@@ -188,7 +188,10 @@ def test_tls_that_the_server_does_not_offer_is_unhealthy(postgres):
     result = check_database(postgres.url + "?sslmode=require")()
     assert result.status is UNHEALTHY
     assert "SSL" in result.message
-    assert check_database(postgres.url.replace("postgresql", "postgresql+asyncpg", 1) + "?ssl=require")().status is UNHEALTHY
+    assert (
+        check_database(postgres.url.replace("postgresql", "postgresql+asyncpg", 1) + "?ssl=require")().status
+        is UNHEALTHY
+    )
 
 
 def test_tls_that_the_server_demands_is_named(postgres):
@@ -196,20 +199,17 @@ def test_tls_that_the_server_demands_is_named(postgres):
         cursor.execute("DROP ROLE IF EXISTS sealed")
         cursor.execute("CREATE ROLE sealed LOGIN")
         cursor.execute("SHOW hba_file")
-        hba = cursor.fetchone()[0]
+        hba = Path(cursor.fetchone()[0])
     owner.close()
-    with open(hba, encoding="utf-8") as file:
-        before = file.read()
+    before = hba.read_text(encoding="utf-8")
     try:
-        with open(hba, "w", encoding="utf-8") as file:
-            file.write("hostnossl all sealed all reject\n" + before)
+        hba.write_text("hostnossl all sealed all reject\n" + before, encoding="utf-8")
         _reload(postgres)
         result = check_database(postgres.url.replace("postgres@", "sealed@", 1))()
         assert result.status is UNHEALTHY
         assert "no encryption" in result.message
     finally:
-        with open(hba, "w", encoding="utf-8") as file:
-            file.write(before)
+        hba.write_text(before, encoding="utf-8")
         _reload(postgres)
 
 
@@ -270,6 +270,11 @@ def test_missing_driver_is_an_error_with_the_cure(monkeypatch):
 
 
 def test_driver_is_not_imported_before_a_check_is_made():
-    program = "import sys, flask_svc_infra.health as h; h.check_database; h.HealthRegistry; print(sorted({'psycopg2','redis','requests','flask'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    program = (
+        "import sys, flask_svc_infra.health as h; h.check_database; h.HealthRegistry; "
+        "print(sorted({'psycopg2', 'redis', 'requests', 'flask'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
     assert done.stdout == "[]\n"

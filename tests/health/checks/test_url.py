@@ -35,7 +35,9 @@ def test_other_status_is_unhealthy_and_named(web):
 
 def test_expected_status_method_and_headers_are_the_callers(web):
     web.status = 204
-    result = check_url(web.url, method="head", expected_status=204, headers={"Authorization": "Bearer abc123"})()
+    result = check_url(
+        web.url, method="head", expected_status=204, headers={"Authorization": "Bearer abc123"}
+    )()
     assert result.status is HEALTHY
     assert web.requests[0].method == "HEAD"
     assert web.requests[0].headers["Authorization"] == "Bearer abc123"
@@ -129,7 +131,16 @@ def test_connections_are_closed_after_each_run(listen):
 
 @pytest.mark.parametrize(
     "url",
-    [None, "", "api:8080/health", "ftp://user:hunter22@h/", "http://", "http://user:hunter22@h:port/", "http://a b/", 7],
+    [
+        None,
+        "",
+        "api:8080/health",
+        "ftp://user:hunter22@h/",
+        "http://",
+        "http://user:hunter22@h:port/",
+        "http://a b/",
+        7,
+    ],
 )
 def test_malformed_url_is_refused_without_its_secrets(url):
     with pytest.raises(ConfigurationError, match="malformed") as caught:
