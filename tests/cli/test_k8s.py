@@ -93,9 +93,7 @@ def test_app_without_probes_is_told_the_cure(flask_command):
     assert "Call SvcInfra(app)" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [("shop.app", "shop-app"), ("My_Shop", "my-shop"), ("_", "app")]
-)
+@pytest.mark.parametrize(("module", "name"), [("shop.app", "shop-app"), ("My_Shop", "my-shop"), ("_", "app")])
 def test_name_is_made_fit_for_kubernetes(flask_command, module, name):
     app = Flask(module)
     SvcInfra(app)
