@@ -22,7 +22,7 @@ _OK = 200
 
 
 class _Stay(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 

@@ -158,17 +158,22 @@ def _slo(document: Mapping[str, Any]) -> SLO:
         )
     annotations = _at(document, "metadata", "annotations") or {}
     explicit = {key: annotations[_OURS + key] for key in EXPLICIT if _OURS + key in annotations}
-    target = objectives[0].get("target")
-    if target is None and "targetPercent" in objectives[0]:
-        target = round(objectives[0]["targetPercent"] / 100, 12)
     return SLO(
         name,
-        objective=target,
+        objective=_target(objectives[0]),
         latency=_latency(part),
         window=windows[0].get("duration"),
         description=spec.get("description"),
         **{**_requests(matchers), **explicit},
     )
+
+
+def _target(objective: Mapping[str, Any]) -> Any:
+    """Return the share, whichever way it is written; what is no number is for :class:`SLO` to refuse."""
+    percent = objective.get("targetPercent")
+    if "target" in objective or not isinstance(percent, int | float):
+        return objective.get("target")
+    return round(percent / 100, 12)
 
 
 def _at(value: Any, *keys: str) -> Any:
