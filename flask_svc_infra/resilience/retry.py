@@ -16,6 +16,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 from ..errors import CircuitBreakerError, RetryExhaustedError
 from ..events import Retried, publish, retried
 from . import checked
+from .holding import is_kind
 
 if TYPE_CHECKING:
     from .holding import Decorator
@@ -116,7 +117,7 @@ def with_retry(  # noqa: PLR0917 - the documented signature
     checked.callable_or_none("on_retry", on_retry)
 
     def decorate(fn: Callable[..., Any], /) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(fn):
+        if is_kind(inspect.iscoroutinefunction, fn):
             return _retrying_async(fn, config, on_retry)
         return _retrying(fn, config, on_retry)
 
@@ -144,7 +145,7 @@ def retry_sync(  # noqa: PLR0917 - the documented signature
     checked.callable_or_none("on_retry", on_retry)
 
     def decorate(fn: Callable[..., Any], /) -> Callable[..., Any]:
-        if inspect.iscoroutinefunction(fn):
+        if is_kind(inspect.iscoroutinefunction, fn):
             raise TypeError(
                 f"retry_sync cannot retry '{_name(fn)}', which is a coroutine function: the call would "
                 "succeed before it has begun. Use with_retry."
@@ -224,7 +225,7 @@ def _rules(
 def _refuse_streams(fn: Callable[..., Any]) -> None:
     if not callable(fn):
         raise TypeError(f"{fn!r} is not callable and cannot be retried. Decorate a function.")
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+    if is_kind(inspect.isgeneratorfunction, fn) or is_kind(inspect.isasyncgenfunction, fn):
         raise TypeError(
             f"'{_name(fn)}' is a generator function and cannot be retried: what it has yielded cannot be "
             "taken back. Retry the function that consumes it."

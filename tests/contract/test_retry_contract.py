@@ -289,3 +289,47 @@ def test_exhausted_error_shows_its_attempts():
     assert error.attempts == 3
     assert error.last_exception is None
     assert repr(error) == "RetryExhaustedError(attempts=3)"
+
+
+def test_object_with_an_async_call_is_really_retried():
+    class Fetch:
+        def __init__(self):
+            self.calls = 0
+
+        async def __call__(self):
+            self.calls += 1
+            if self.calls < 3:
+                raise ValueError
+            return self.calls
+
+    assert asyncio.run(with_retry(max_attempts=3, **QUICK)(Fetch())()) == 3
+    with pytest.raises(TypeError):
+        retry_sync(max_attempts=3)(Fetch())
+
+
+def test_generator_function_is_refused_because_what_it_yielded_cannot_be_taken_back():
+    def rows():
+        yield 1
+
+    async def stream():
+        yield 1
+
+    for decorator in (with_retry(max_attempts=2), retry_sync(max_attempts=2)):
+        for fn in (rows, stream):
+            with pytest.raises(TypeError, match="generator"):
+                decorator(fn)
+
+
+def test_cancelled_wait_ends_at_once():
+    fn = fails(9)
+
+    async def main():
+        task = asyncio.create_task(with_retry(max_attempts=5, base_delay=30.0)(as_async(fn))())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with faster_than(2):
+        asyncio.run(main())
+    assert fn.calls == 1
