@@ -1,4 +1,4 @@
-"""Text that PromQL reads back as meant: strings, literal regular expressions, selectors, durations, numbers.
+"""Text that PromQL reads back as meant: strings, literal regular expressions, selectors, numbers.
 
 Grammar: https://prometheus.io/docs/prometheus/latest/querying/basics/ (string literals follow Go's, matchers
 are RE2 and anchored at both ends).
@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from ..errors import ConfigurationError
 
-__all__ = ["duration", "label_name", "literal", "number", "quoted", "seconds", "selector"]
+__all__ = ["label_name", "literal", "number", "quoted", "seconds", "selector"]
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
@@ -75,14 +75,6 @@ def seconds(text: str) -> int:
             "Write it as in '30d', '12h' or '5m'."
         )
     return total
-
-
-def duration(total: int) -> str:
-    """Write *total* seconds in the largest single unit that holds them exactly."""
-    for unit, size in _UNITS.items():
-        if total >= size and total % size == 0:
-            return f"{total // size}{unit}"
-    raise ValueError(f"a duration of {total} s cannot be written; it must be at least one second")
 
 
 def number(value: float) -> str:

@@ -54,6 +54,7 @@ def ratio(slo: str, window: str, at: str, value: float | None, job: str = "web")
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_generated_tests_pass(tmp_path, slo, scope):
+    """The plain availability objective goes through the command, see test_commands_rules.py."""
     (tmp_path / "rules.yaml").write_text(rules(slo, scope=scope), encoding="utf-8")
     (tmp_path / "tests.yaml").write_text(to_yaml(rule_test_document(slo, scope)), encoding="utf-8")
     done = promtool("test", "rules", "tests.yaml", cwd=tmp_path)
