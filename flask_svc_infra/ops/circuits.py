@@ -32,7 +32,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-VARIABLE = "CIRCUIT_OPEN"
+_is_on = flag("CIRCUIT_OPEN")
 
 
 class Gate:
@@ -108,7 +108,7 @@ def circuit_breaker_dependency() -> Gate:
         ... def data(): ...
         >>> bp.before_request(circuit_breaker_dependency())
     """
-    return Gate(_judge_variable)
+    return Gate(_by_variable)
 
 
 def circuit_gate(breaker: Breaker) -> Gate:
@@ -139,8 +139,14 @@ def add_circuit_gate(app: Flask) -> None:
         RuntimeError: the app already has it.
     """
     mounts_of(app).claim("the circuit gate", "Call add_circuit_gate once per app.")
-    gate = circuit_breaker_dependency()
-    app.before_request_funcs.setdefault(None, []).insert(0, gate)
+    gate = Gate(_by_variable)
+
+    def circuit_gate() -> Response | None:
+        return gate() if _is_on() else None  # asked here first: Flask calls a plain function sooner
+
+    app.before_request(circuit_gate)
+    hooks = app.before_request_funcs[None]
+    hooks.insert(0, hooks.pop())
 
 
 def add_circuit_error_handler(app: Flask) -> None:
@@ -158,5 +164,5 @@ def _answer_for(error: CircuitBreakerError) -> Response:
     return circuit_open(error.remaining_timeout)
 
 
-def _judge_variable() -> Response | None:
-    return circuit_open(None) if flag(VARIABLE) else None
+def _by_variable() -> Response | None:
+    return circuit_open(None) if _is_on() else None

@@ -194,7 +194,7 @@ def _folder(*, make: bool) -> Path:
 def _namespace() -> str:
     """Name the system in which a process id means a process: containers may share a temporary directory."""
     try:
-        return str(os.stat("/proc/self/ns/pid").st_ino)
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
         return "0"
 

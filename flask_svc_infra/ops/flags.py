@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 from ..config import parse_flag
 
@@ -13,15 +14,27 @@ _logger = logging.getLogger("flask_svc_infra.ops")
 _complained: set[tuple[str, str]] = set()
 
 
-def flag(variable: str) -> bool:
-    """Tell whether the environment variable *variable* is on.
+def flag(variable: str) -> Callable[[], bool]:
+    """Return a function that tells whether the environment variable *variable* is on now.
 
     Unset and unreadable values are off; an unreadable one is logged once per process, variable and value.
-    Costs about a microsecond. Thread-safe.
+    Thread-safe.
     """
-    text = os.environ.get(variable)
-    if not text:
-        return False
+    key = os.fsencode(variable)
+
+    def is_on() -> bool:
+        # Nearly always the variable is not set. Asking os.environ for what it does not have raises and
+        # catches two exceptions inside, which would be most of a gate's cost; its own dict is ten times faster.
+        values = getattr(os.environ, "_data", None)
+        if values is not None and key not in values:
+            return False
+        text = os.environ.get(variable)
+        return bool(text) and _parse(variable, text or "")
+
+    return is_on
+
+
+def _parse(variable: str, text: str) -> bool:
     parsed = parse_flag(text)
     if parsed is None:
         complaint = (variable, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, current_app, request
@@ -20,7 +19,7 @@ from .watch import Watch
 from .windows import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from flask import Flask, Response
 
@@ -78,27 +77,34 @@ def add_maintenance_mode(
     beside: Watch | None = mounts.parts.get(PART)
     if beside is None:
         _offer_page(app)
-    watch = Watch(maintenance or Maintenance(), flag=partial(flag, env_var), variable=env_var, beside=beside)
+    watch = Watch(maintenance or Maintenance(), flag=flag(env_var), variable=env_var, beside=beside)
     mounts.parts[PART] = watch
-    app.before_request(_Gate(watch, mounts, settings, prefixes))
+    app.before_request(_gate(watch, _Doorkeeper(mounts, settings, prefixes)))
     hooks = app.before_request_funcs[None]
     hooks.insert(0, hooks.pop())
 
 
-class _Gate:
-    """The hook: passes what it may and refuses the rest."""
+def _gate(watch: Watch, doorkeeper: _Doorkeeper) -> Callable[[], Response | None]:
+    current = watch.current
 
-    def __init__(self, watch: Watch, mounts: Mounts, settings: Settings, prefixes: tuple[str, ...]) -> None:
-        self._watch = watch
+    def maintenance_gate() -> Response | None:
+        window = current()
+        return None if window is None else doorkeeper.judge(window)
+
+    return maintenance_gate
+
+
+class _Doorkeeper:
+    """Passes whom it may while maintenance is on, and refuses the rest."""
+
+    def __init__(self, mounts: Mounts, settings: Settings, prefixes: tuple[str, ...]) -> None:
         self._mounts = mounts
         self._settings = settings
         self._prefixes = prefixes
         self._bypass = Bypass(settings.maintenance_bypass_token)
 
-    def __call__(self) -> Response | None:
-        window = self._watch.current()
-        if window is None:
-            return None
+    def judge(self, window: Window) -> Response | None:
+        """Return the current request's refusal, the redirect of a bypass link, or None to let it pass."""
         redirect = self._bypass.follow()
         if redirect is not None:
             return redirect
