@@ -24,7 +24,7 @@ def flag(variable: str) -> Callable[[], bool]:
 
     def is_on() -> bool:
         # Nearly always the variable is not set. Asking os.environ for what it does not have raises and
-        # catches two exceptions inside, which would be most of a gate's cost; its own dict is ten times faster.
+        # catches two exceptions inside, most of what a gate would cost; its own dict is ten times faster.
         values = getattr(os.environ, "_data", None)
         if values is not None and key not in values:
             return False
