@@ -77,7 +77,8 @@ class Exposition:
         """Return status, headers and body."""
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             allowed = environ["REQUEST_METHOD"] == "OPTIONS"
-            return "200 OK" if allowed else "405 Method Not Allowed", [("Allow", "GET, HEAD, OPTIONS")], b""
+            headers = [("Allow", "GET, HEAD, OPTIONS"), ("Content-Type", "text/plain; charset=utf-8")]
+            return "200 OK" if allowed else "405 Method Not Allowed", headers, b""
         if not self._allowed(environ):
             return (
                 "403 Forbidden",
