@@ -28,4 +28,4 @@ def lifted() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(lifted()))
+    sys.exit("\n".join(lifted()) or 0)

@@ -19,6 +19,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache"
 ROOT = CACHE / "debian"
 PACKAGES = {
     "amtool": "prometheus-alertmanager",
+    "memcached": "memcached",
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "promtool": "prometheus",
