@@ -51,12 +51,12 @@ def test_json_keeps_the_types(flask_command):
 def test_bad_setting_is_told_without_a_traceback(flask_command):
     result = flask_command("config", app=app_with(SVC_INFRA_METRICS_PTH="/m"))
     assert result.exit_code == 1
-    assert "Did you mean SVC_INFRA_METRICS_PATH?" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert "Did you mean SVC_INFRA_METRICS_PATH?" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_no_app_is_told_as_flask_tells_it(flask_command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = flask_command("config")
     assert result.exit_code == 2
-    assert "Could not locate a Flask application" in result.stderr
+    assert "Could not locate a Flask application" in result.output

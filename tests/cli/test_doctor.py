@@ -7,7 +7,6 @@ import json
 import pytest
 from flask import Flask, redirect
 from prometheus_client import CollectorRegistry
-from prometheus_flask_exporter import PrometheusMetrics
 
 from flask_svc_infra import SvcInfra
 from flask_svc_infra.cli import mounted
@@ -164,6 +163,8 @@ def test_breakers_of_one_name_are_found(flask_command):
 
 
 def test_request_metrics_of_prometheus_flask_exporter_are_found():
+    from prometheus_flask_exporter import PrometheusMetrics
+
     registry = CollectorRegistry()
     PrometheusMetrics(Flask("shop"), path=None, export_defaults=False, registry=registry)
     assert mounted.measured_twice(registry) == []

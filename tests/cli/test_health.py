@@ -143,7 +143,7 @@ def test_url_is_shown_without_user_password_and_query(serve, flask_command):
 def test_wrong_usage_exits_2_with_the_cure(flask_command, arguments, words):
     result = flask_command("health", *arguments)
     assert result.exit_code == 2
-    assert words in " ".join(result.stderr.split())
+    assert words in " ".join(result.output.split())
 
 
 def test_wait_returns_at_once_when_healthy(serve, flask_command):
@@ -280,8 +280,8 @@ def test_show_works_for_the_extension_and_without_checks(flask_command):
 def test_show_without_mounted_checks_says_the_cure(flask_command):
     result = flask_command("health", "show", app=Flask("shop"))
     assert result.exit_code == 1
-    assert "the app 'shop' has no health checks mounted" in result.stderr
-    assert "Call SvcInfra(app)" in result.stderr
+    assert "the app 'shop' has no health checks mounted" in result.output
+    assert "Call SvcInfra(app)" in result.output
 
 
 def test_url_commands_work_when_the_app_cannot_be_imported(serve, tmp_path):

@@ -89,8 +89,8 @@ def test_plain_probes_will_do(flask_command):
 def test_app_without_probes_is_told_the_cure(flask_command):
     result = flask_command("k8s", "generate", app=Flask("bare"))
     assert result.exit_code == 1
-    assert "has no live probe mounted" in result.stderr
-    assert "Call SvcInfra(app)" in result.stderr
+    assert "has no live probe mounted" in result.output
+    assert "Call SvcInfra(app)" in result.output
 
 
 @pytest.mark.parametrize(("module", "name"), [("shop.app", "shop-app"), ("My_Shop", "my-shop"), ("_", "app")])
