@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checks.breaker import check_breaker
+    from .checks.broker import check_broker
     from .checks.database import check_database
+    from .checks.disk import check_disk
+    from .checks.dns import check_dns
+    from .checks.memcached import check_memcached
     from .checks.redis import check_redis
+    from .checks.sqlalchemy import check_sqlalchemy
     from .checks.tcp import check_tcp
     from .checks.url import check_url
     from .model import (
@@ -39,8 +44,13 @@ _HOMES = {
     "add_health_routes": "routes",
     "add_startup_probe": "startup",
     "check_breaker": "checks.breaker",
+    "check_broker": "checks.broker",
     "check_database": "checks.database",
+    "check_disk": "checks.disk",
+    "check_dns": "checks.dns",
+    "check_memcached": "checks.memcached",
     "check_redis": "checks.redis",
+    "check_sqlalchemy": "checks.sqlalchemy",
     "check_tcp": "checks.tcp",
     "check_url": "checks.url",
     "openapi_paths": "openapi",
@@ -58,8 +68,13 @@ __all__ = [
     "add_health_routes",
     "add_startup_probe",
     "check_breaker",
+    "check_broker",
     "check_database",
+    "check_disk",
+    "check_dns",
+    "check_memcached",
     "check_redis",
+    "check_sqlalchemy",
     "check_tcp",
     "check_url",
     "openapi_paths",

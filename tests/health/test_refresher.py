@@ -81,7 +81,7 @@ def test_python_call_runs_a_check_with_an_interval_fresh(registry):
     eventually(lambda: len(runs) >= 1)
     before = len(runs)
     registry.check_one("db")
-    assert len(runs) == before + 1
+    assert len(runs) > before
 
 
 def test_thread_ends_with_the_last_check_that_needs_it(registry):

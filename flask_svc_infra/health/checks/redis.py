@@ -11,11 +11,13 @@ from ..redaction import secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, not_configured, unhealthy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis import Redis
 
     from ..model import HealthCheckFn
 
-__all__ = ["check_redis"]
+__all__ = ["check_redis", "look_at_redis"]
 
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -40,26 +42,31 @@ def check_redis(
     name = "redis"
     if not url:
         return not_configured(name, "Redis")
-    driver("redis", subject="check_redis()", extra="redis")
+    look = look_at_redis(url, "check_redis", keep_connection=keep_connection)
+    return BuiltInCheck(name, look, timeout=timeout, secrets=secrets_of(url))
+
+
+def look_at_redis(url: str, factory: str, *, keep_connection: bool = False) -> Callable[[float], Found]:
+    """Return what sends PING to *url* within so many seconds a step, on behalf of *factory*."""
+    driver("redis", subject=f"{factory}()", extra="redis")
     if not _well_formed(
         url
     ):  # raised out here, so that the driver's error, which may repeat it, is not its context
         raise ConfigurationError(
-            "check_redis was given a malformed URL (not shown: it may hold a password); no check was made. "
+            f"{factory} was given a malformed URL (not shown: it may hold a password); no check was made. "
             "Write redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path."
         )
-    kept = _Kept(url) if keep_connection else None
+    if keep_connection:
+        return _Kept(url).ping
 
     def look(seconds: float) -> Found:
-        if kept is not None:
-            return kept.ping(seconds)
         client = _client(url, seconds)
         try:
             return _ping(client)
         finally:
             client.close()
 
-    return BuiltInCheck(name, look, timeout=timeout, secrets=secrets_of(url))
+    return look
 
 
 def _client(url: str, seconds: float) -> Redis:

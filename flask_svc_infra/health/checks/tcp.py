@@ -12,7 +12,7 @@ from .making import BuiltInCheck, Found, healthy
 if TYPE_CHECKING:
     from ..model import HealthCheckFn
 
-__all__ = ["check_tcp"]
+__all__ = ["check_tcp", "connect", "require_address"]
 
 _LARGEST_PORT = 65_535
 
@@ -30,36 +30,46 @@ def check_tcp(host: str, port: int, *, timeout: float | None = None) -> HealthCh
     Raises:
         ConfigurationError: an argument cannot work.
     """
-    _require_address(host, port)
-    return BuiltInCheck(f"{host}:{port}", lambda seconds: _connect(host, port, seconds), timeout=timeout)
+    require_address("check_tcp", host, port)
+
+    def look(seconds: float) -> Found:
+        connect(host, port, time.monotonic() + seconds).close()
+        return healthy()
+
+    return BuiltInCheck(f"{host}:{port}", look, timeout=timeout)
 
 
-def _require_address(host: Any, port: Any) -> None:
+def connect(host: str, port: int, deadline: float) -> socket.socket:
+    """Return a connection to the first address of *host* that takes one before *deadline* (monotonic)."""
+    error: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(left)
+            connection.connect(address)
+        except OSError as exc:
+            connection.close()
+            error = exc
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise error or OSError(f"no address for '{host}'")
+
+
+def require_address(factory: str, host: Any, port: Any) -> None:
+    """Refuse, on behalf of *factory*, what is no host and no port."""
     if not isinstance(host, str) or not host.strip() or any(sign in host for sign in "/@ \t\r\n"):
         raise ConfigurationError(
-            "check_tcp was given a host that is none; no check was made. Pass a host name or an address, "
+            f"{factory} was given a host that is none; no check was made. Pass a host name or an address, "
             "without a scheme or a path."
         )
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= _LARGEST_PORT:
         raise ConfigurationError(
-            f"check_tcp was given port {port!r} for '{host}'; no check was made. "
+            f"{factory} was given port {port!r} for '{host}'; no check was made. "
             "Pass a number from 1 to 65535."
         )
-
-
-def _connect(host: str, port: int, timeout: float) -> Found:
-    deadline = time.monotonic() + timeout
-    error: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        with socket.socket(family, kind, protocol) as connection:
-            connection.settimeout(remaining)
-            try:
-                connection.connect(address)
-            except OSError as exc:
-                error = exc
-                continue
-            return healthy()
-    raise error or OSError(f"no address for '{host}'")
