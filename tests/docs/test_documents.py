@@ -69,6 +69,12 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(title):
     assert lost == []
 
 
+def test_readme_leads_to_every_page():
+    """A page nobody is led to is a page nobody reads."""
+    linked = {target.partition("#")[0] for _, target in links(README.read_text(encoding="utf-8"))}
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
 @pytest.mark.parametrize(("heading", "command"), [("Try it", "make demo"), ("Run the tests", "make test")])
 def test_readme_gives_one_command_first_under_each_heading(heading, command):
     first = under(README.read_text(encoding="utf-8"), heading)[0]
