@@ -45,7 +45,18 @@ from ..resilience import (
     slow_rate,
     with_retry,
 )
-from .checks import check_breaker, check_database, check_redis, check_tcp, check_url
+from .checks import (
+    check_breaker,
+    check_broker,
+    check_database,
+    check_disk,
+    check_dns,
+    check_memcached,
+    check_redis,
+    check_sqlalchemy,
+    check_tcp,
+    check_url,
+)
 from .registry import HealthRegistry
 from .routes import add_dependency_health, add_health_routes, add_startup_probe
 
@@ -77,8 +88,13 @@ __all__ = [
     "add_health_routes",
     "add_startup_probe",
     "check_breaker",
+    "check_broker",
     "check_database",
+    "check_disk",
+    "check_dns",
+    "check_memcached",
     "check_redis",
+    "check_sqlalchemy",
     "check_tcp",
     "check_url",
     "consecutive",

@@ -13,7 +13,19 @@ from .sides import SYNC_SIDE
 if TYPE_CHECKING:
     from ..health import HealthCheckResult
 
-__all__ = ["AsyncCheck", "check_breaker", "check_database", "check_redis", "check_tcp", "check_url"]
+__all__ = [
+    "AsyncCheck",
+    "check_breaker",
+    "check_broker",
+    "check_database",
+    "check_disk",
+    "check_dns",
+    "check_memcached",
+    "check_redis",
+    "check_sqlalchemy",
+    "check_tcp",
+    "check_url",
+]
 
 P = ParamSpec("P")
 
@@ -54,7 +66,12 @@ def _awaited(make: Callable[P, Any]) -> Callable[P, AsyncCheck]:
 
 
 check_breaker = _awaited(health.check_breaker)
+check_broker = _awaited(health.check_broker)
 check_database = _awaited(health.check_database)
+check_disk = _awaited(health.check_disk)
+check_dns = _awaited(health.check_dns)
+check_memcached = _awaited(health.check_memcached)
 check_redis = _awaited(health.check_redis)
-check_url = _awaited(health.check_url)
+check_sqlalchemy = _awaited(health.check_sqlalchemy)
 check_tcp = _awaited(health.check_tcp)
+check_url = _awaited(health.check_url)

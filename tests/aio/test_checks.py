@@ -143,9 +143,10 @@ def test_registered_timeout_reaches_the_driver(web):
 
 
 def test_custom_async_check_may_await_a_built_in_one(web):
+    check = check_url(web.url)
+
     async def shop():
-        result = await check_url(web.url)()
-        return result.status
+        return (await check()).status
 
     async def main() -> None:
         registry = HealthRegistry()

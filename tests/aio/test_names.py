@@ -13,11 +13,7 @@ TWINS = {
     "add_dependency_health",
     "add_health_routes",
     "add_startup_probe",
-    "check_breaker",
-    "check_database",
-    "check_redis",
-    "check_tcp",
-    "check_url",
+    *(name for name in health.__all__ if name.startswith("check_")),
 }
 
 

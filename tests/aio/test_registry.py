@@ -559,6 +559,7 @@ def test_routes_take_the_registry():
     assert client.get("/_health/checks/none").status_code == 404
 
 
+@pytest.mark.needs("asgiref")
 def test_async_view_awaits_the_registry():
     """Flask runs each async view on a loop of its own and ends it afterwards."""
     app = Flask("shop")
