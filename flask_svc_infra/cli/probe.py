@@ -6,6 +6,8 @@ container whose CPU is rationed.
 Exit codes: 0 a 2xx came in time; 1 anything else came, or nothing; 2 the command line cannot be read.
 """
 
+# ruff: noqa: T201 - print() keeps quiet where there is no output, as in a container without one
+
 from __future__ import annotations
 
 import sys
@@ -40,18 +42,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
-        sys.stdout.write(_USAGE)
+        print(_USAGE, end="")
         return 0
     try:
         url, timeout = _read(arguments)
         target = parse_url(url)
     except ValueError as error:
-        sys.stderr.write(f"flask-svc-infra-probe: {error}\n\n{_USAGE}")
+        print(f"flask-svc-infra-probe: {error}\n\n{_USAGE}", end="", file=sys.stderr)
         return 2
     try:
         answer = fetch(target, timeout=timeout)
     except Unreachable as error:
         _say(f"unhealthy: {target.shown}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say(f"unknown: {target.shown}: interrupted")
         return 1
     if answer.good:
         _say(f"healthy: {target.shown}: {answer.status}")
@@ -64,7 +69,7 @@ def _run(arguments: list[str]) -> int:
 def _say(line: str) -> None:
     """Print one line in characters that every container log can hold; a body may contain anything."""
     text = "".join(c if c.isprintable() else " " for c in line).rstrip()
-    sys.stdout.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+    print(text.encode("ascii", "backslashreplace").decode())
 
 
 def _read(arguments: list[str]) -> tuple[str, float]:

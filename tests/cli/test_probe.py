@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from pathlib import Path
 
@@ -104,6 +106,36 @@ def test_installed_command_runs(serve):
     done = subprocess.run([script, good.url], capture_output=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"healthy: ")
+
+
+def test_verdict_stands_where_there_is_no_output(serve):
+    source = (
+        "import sys; sys.stdout = sys.stderr = None; from flask_svc_infra.cli.probe import main; main([{!r}])"
+    )
+    for script, code in ((reply(), 0), (reply("503 Busy"), 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", source.format(serve(script).url)],
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_interrupted_probe_ends_without_a_traceback(serve):
+    asked = threading.Event()
+
+    def hang(connection, _):
+        asked.set()
+        connection.recv(1)
+
+    command = [sys.executable, "-m", "flask_svc_infra.cli.probe", "-t", "20", serve(hang).url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert asked.wait(10)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (1, "")
+    assert out.endswith("interrupted\n")
 
 
 def test_probe_imports_nothing_but_the_standard_library_and_itself():
