@@ -95,6 +95,9 @@ class ProcessState:
                 worst[breaker.name] = state
         for name in self._names - worst.keys():
             self.instruments.set_state(catalog.BREAKER_STATE, (name,), None)
+        for name in worst.keys() - self._names:
+            for state in catalog.CIRCUIT_STATES:  # born at zero, so that the first transition is an increase
+                self.instruments.inc(catalog.BREAKER_TRANSITIONS, (name, state), 0.0)
         for name, state in worst.items():
             self.instruments.set_state(catalog.BREAKER_STATE, (name,), state)
         self._names = set(worst)

@@ -1,4 +1,4 @@
-"""Text that PromQL reads back as meant: strings, literal regular expressions, selectors, numbers.
+"""Text that PromQL reads back as meant: strings, literal regular expressions, selectors, durations, numbers.
 
 Grammar: https://prometheus.io/docs/prometheus/latest/querying/basics/ (string literals follow Go's, matchers
 are RE2 and anchored at both ends).

@@ -43,6 +43,7 @@ _OVERVIEW = Row(
                 Query(_REMAINING),
             ],
             width=24,
+            height=6,
             columns=[
                 Column("namespace", "Namespace"),
                 Column("job", "Job"),

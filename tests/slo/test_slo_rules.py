@@ -41,7 +41,6 @@ def ratio(slo: str, window: str, at: str, value: float | None, job: str = "web")
 @pytest.mark.parametrize(
     ("slo", "scope"),
     [
-        (AVAILABILITY, WEB),
         (
             SLO("latency", objective=0.99, latency=1, route_class=ODD),
             Scope(by=("job",), labels={"team": "a b"}),
