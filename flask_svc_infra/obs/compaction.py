@@ -127,6 +127,8 @@ def _merge(merged: Path, prefix: str, dead: list[FileName]) -> list[str]:
         if damage:
             complaints.append(_put_away(merged, damage))
             count_damage()
+    # Someone was killed before he deleted these; they must be gone before the list that names them is.
+    _unlink(name.path for name in dead if name.path.name in absorbed)
     taken = []
     for name in dead:
         if name.path.name in absorbed:
@@ -138,11 +140,12 @@ def _merge(merged: Path, prefix: str, dead: list[FileName]) -> list[str]:
             count_damage()
         taken.append(name.path)
     if taken:
-        names = "\n".join(path.name for path in taken)
+        body = dbfile.build(values)
         draft = merged.with_name(f".{merged.name}.new")
-        draft.write_bytes(dbfile.build(values, tail=names.encode()))
+        draft.write_bytes(body + "\n".join(path.name for path in taken).encode())
         draft.replace(merged)
-    _unlink(name.path for name in dead)
+        _unlink(taken)
+        os.truncate(merged, len(body))  # the names have served: a scrape need not read them
     return complaints
 
 

@@ -73,6 +73,7 @@ class HttpMetrics:
         self._counts = instruments.row(HTTP_REQUESTS)
         self._durations = instruments.row(HTTP_DURATION)
         self._gauges = instruments.row(HTTP_IN_PROGRESS)
+        self._in_progress = routes.in_progress
         self._complained = threading.Event()
 
     def is_skipped(self, path: str) -> bool:
@@ -111,6 +112,16 @@ class HttpMetrics:
 
     def begin(self, method: str) -> int:
         """Count a request in; returns the place to count it out at, -1 when it could not be."""
+        try:
+            place = self._in_progress[method]
+            with self.instruments.lock:
+                self._gauges.values[place] += 1.0  # type: ignore[index]
+        except (KeyError, TypeError):
+            return self._begin(method)
+        return place
+
+    def _begin(self, method: str) -> int:
+        """Count in the first request of its method, or of a forked child."""
         for _ in range(2):
             try:
                 place = self.routes.progress(method)
@@ -225,7 +236,11 @@ class _Request:
             # The short cut first: an outer layer, or the test client, may have left a request of its own
             # there.
             rule = environ.get(RULE_KEY) or getattr(environ.get("werkzeug.request"), "url_rule", None)
-            self.find(getattr(rule, "rule", rule))
+            if rule is not None and type(rule) is not str:
+                rule = rule.rule
+            self.series = self.http.routes.known.get((rule, self.method))
+            if self.series is None:
+                self.find(rule)
         if self.http.exemplar is not None:
             self.exemplar = self.http.exemplar()
         if exc_info is None:

@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from . import compaction
 from .bounds import bound_label
 from .dbfile import Key, Value, parse_key
+from .owners import is_merged
 
 if TYPE_CHECKING:
     from .owners import FileName
@@ -61,7 +62,27 @@ def _snapshot(directory: Path) -> list[tuple[FileName, dict[bytes, Value], set[s
             OSError
         ):  # without a lock the worst is one odd scrape while files are merged
             stack.enter_context(compaction.locked(directory, exclusive=False))
-        return [(name, *compaction.read(name.path)) for name in compaction.db_files(directory)]
+        return [(name, *_read(name)) for name in compaction.db_files(directory)]
+
+
+Found = tuple[dict[bytes, Value], set[str], str | None]
+_merged_before: dict[Path, tuple[tuple[int, int, int], Found]] = {}
+"""What each merged file held when it was last read: it changes only when a worker dies."""
+
+
+def _read(name: FileName) -> Found:
+    if not is_merged(name):
+        return compaction.read(name.path)
+    try:
+        stat = name.path.stat()
+    except OSError:
+        return compaction.read(name.path)
+    version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    known, found = _merged_before.get(name.path, (None, None))
+    if found is None or known != version:
+        found = compaction.read(name.path)
+        _merged_before[name.path] = (version, found)
+    return found
 
 
 def families(merged: Merged, *, skip: Callable[[str], bool] = lambda _name: False) -> list[Metric]:

@@ -25,6 +25,7 @@ __all__ = [
     "PROCESS_TAG",
     "FileName",
     "is_alive",
+    "is_merged",
     "merged_name",
     "own_name",
     "parse_name",
@@ -77,6 +78,11 @@ def parse_name(path: Path) -> FileName | None:
     if owner is None or owner == MERGED:
         return FileName(path, match["prefix"], None, None, tag)
     return FileName(path, match["prefix"], int(owner), start, tag)
+
+
+def is_merged(name: FileName) -> bool:
+    """Tell whether the file holds what dead processes left."""
+    return name.pid is None and f"_{MERGED}" in name.path.name
 
 
 def own_name(prefix: str, tag: str) -> str:

@@ -74,8 +74,10 @@ class Routes:
         self._classifier = classifier
         self._classifying = threading.RLock()
         self._paths: dict[tuple[str | None, str], str] = {}
-        self._series: dict[tuple[str | None, str], RouteSeries] = {}
-        self._progress: dict[str, int] = {}
+        self.known: dict[tuple[str | None, str], RouteSeries] = {}
+        """The series made so far; `series` makes the others."""
+        self.in_progress: dict[str, int] = {}
+        """The places of the in-progress gauge made so far; `progress` makes the others."""
         self._complained = False
 
     def series(self, rule: str | None, method: str) -> RouteSeries:
@@ -84,11 +86,11 @@ class Routes:
         Raises:
             OSError: they cannot be made.
         """
-        series = self._series.get((rule, method))
+        series = self.known.get((rule, method))
         if series is None:
             labels = (method, self.path(rule, method))
             places = self._instruments.histogram(HTTP_DURATION, labels)
-            series = self._series.setdefault((rule, method), RouteSeries(labels, places.sum, places.buckets))
+            series = self.known.setdefault((rule, method), RouteSeries(labels, places.sum, places.buckets))
         return series
 
     def status(self, series: RouteSeries, status: str) -> int:
@@ -111,9 +113,9 @@ class Routes:
         Raises:
             OSError: it cannot be made.
         """
-        place = self._progress.get(method)
+        place = self.in_progress.get(method)
         if place is None:
-            place = self._progress[method] = self._instruments.place(HTTP_IN_PROGRESS, (method,))
+            place = self.in_progress[method] = self._instruments.place(HTTP_IN_PROGRESS, (method,))
         return place
 
     def path(self, rule: str | None, method: str) -> str:

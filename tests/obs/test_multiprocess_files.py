@@ -222,13 +222,21 @@ class TestTheDead:
         (metric,) = merge.families(merge.read_directory(directory)(PLAIN))
         assert metric.samples[0].labels == {"pid": str(os.getpid())}
 
-    def test_killed_between_rename_and_unlink_counts_nothing_twice(self, directory: Path) -> None:
-        write(directory / f"counter_{DEAD}-5-p.db", {("jobs", "jobs_total"): 2.0})
-        copy = (directory / f"counter_{DEAD}-5-p.db").read_bytes()
-        assert total(directory, "jobs_total", "p") == 2
-        (directory / f"counter_{DEAD}-5-p.db").write_bytes(copy)  # as if it had not been deleted
-        assert total(directory, "jobs_total", "p") == 2
-        assert not (directory / f"counter_{DEAD}-5-p.db").exists()
+    def test_killed_between_rename_and_unlink_counts_nothing_twice(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = directory / f"counter_{DEAD}-5-p.db"
+        write(left, {("jobs", "jobs_total"): 2.0})
+        with monkeypatch.context() as patched:
+            patched.setattr(compaction, "_unlink", lambda paths: list(paths) and pytest.fail("killed"))
+            with pytest.raises(pytest.fail.Exception):
+                compaction.compact(directory)
+        assert left.exists()
+        assert (directory / "counter_merged-p.db").exists()
+        write(directory / f"counter_{DEAD + 1}-5-p.db", {("jobs", "jobs_total"): 3.0})
+        for _ in range(2):
+            assert total(directory, "jobs_total", "p") == 5
+        assert not left.exists()
 
     def test_reader_skips_what_a_merged_file_has_absorbed(self, directory: Path) -> None:
         name = f"counter_{os.getpid()}.db"
