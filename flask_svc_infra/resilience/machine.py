@@ -207,7 +207,11 @@ class Machine:
             return self._enter(Event.TRIAL_FAILED, f"a trial took {seconds:.3g}s", now)
         half.successes += 1
         if half.successes >= self.policy.success_threshold:
-            return self._enter(Event.TRIALS_PASSED, f"{half.successes} trials succeeded", now)
+            return self._enter(
+                Event.TRIALS_PASSED,
+                "a trial succeeded" if half.successes == 1 else f"{half.successes} trials succeeded",
+                now,
+            )
         return None
 
     def _fold(self, closed: Closed) -> None:
@@ -296,9 +300,8 @@ class Machine:
         self.refusing = generation if isinstance(generation, Open) and generation.forced is None else None
 
     def _close(self, now: float, forced: Forced | None) -> None:
-        self.quiet = (
-            None  # first: whatever interrupts the rest, no call may carry a pass of the old generation
-        )
+        # First: whatever interrupts the rest, no call may carry a pass of the old generation.
+        self.quiet = None
         self.refusing = None
         closed = self._closed()
         closed.forced = forced

@@ -74,7 +74,7 @@ class Run:
         return True
 
     def reason(self) -> str:
-        return f"{self.failures} failures in a row"
+        return "a failure" if self.failures == 1 else f"{self.failures} failures in a row"
 
 
 class Share:
