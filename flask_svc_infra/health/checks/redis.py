@@ -70,11 +70,11 @@ def look_at_redis(url: str, factory: str, *, keep_connection: bool = False) -> C
 
 
 def _client(url: str, seconds: float) -> Redis:
-    from redis import Redis
+    from redis import from_url
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return Redis.from_url(
+    return from_url(
         url,
         socket_connect_timeout=seconds,
         socket_timeout=seconds,

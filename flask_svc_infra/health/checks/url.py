@@ -59,16 +59,16 @@ def check_url(
 def _request(method: str, url: str, headers: dict[str, str], expected_status: int, seconds: float) -> Found:
     import requests
 
-    with requests.Session() as session:
-        try:
-            with session.request(
-                method, url, headers=headers, timeout=seconds, allow_redirects=False, stream=True
-            ) as response:
-                status = response.status_code
-        except requests.RequestException as exc:
-            if timed_out(exc):
-                return unhealthy(f"Request timeout: timed out after {seconds:g}s")
-            return unhealthy(f"Connection failed: {_root(exc)}")
+    try:
+        response = requests.request(
+            method, url, headers=headers, timeout=seconds, allow_redirects=False, stream=True
+        )
+    except requests.RequestException as exc:
+        if timed_out(exc):
+            return unhealthy(f"Request timeout: timed out after {seconds:g}s")
+        return unhealthy(f"Connection failed: {_root(exc)}")
+    status = response.status_code
+    response.close()
     if status == expected_status:
         return healthy(status_code=status)
     return unhealthy(f"Expected status {expected_status}, got {status}", status_code=status)
