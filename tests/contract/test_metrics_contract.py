@@ -331,6 +331,7 @@ def test_blueprint_rules_are_counted_with_their_prefix():
     assert requests(scrape(client), method="GET", path="/api/items/<item>", status="200") == 1
 
 
+@pytest.mark.needs("asgiref")
 def test_async_views_are_counted():
     app = bare_app()
 

@@ -206,6 +206,7 @@ def test_dependency_keeps_the_views_name_arguments_and_return():
     assert (response.status_code, response.json, response.headers["X-Own"]) == (201, {"item": 7}, "yes")
 
 
+@pytest.mark.needs("asgiref")
 def test_dependency_guards_an_async_view(monkeypatch):
     app = Flask(__name__)
 

@@ -19,7 +19,7 @@ from support.web import Reply, request
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "shop" / "demo.py"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.needs("psycopg2")]
 
 
 class Demo(NamedTuple):

@@ -470,6 +470,7 @@ GEVENT = """
 """
 
 
+@pytest.mark.needs("gevent")
 def test_checks_sync_and_async_run_under_gevent():
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(GEVENT)],

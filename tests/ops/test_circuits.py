@@ -48,6 +48,7 @@ def app():
     return app
 
 
+@pytest.mark.needs("asgiref")
 @pytest.mark.parametrize("path", ["/sync", "/async"])
 @pytest.mark.parametrize("value", ["1", "true", " YES "])
 def test_a_decorated_view_is_refused_while_the_variable_is_on(app, monkeypatch, path, value):

@@ -67,6 +67,7 @@ def test_excluded_statuses_are_read_back():
     assert slos_from_openslo(openslo_documents([slo])) == [slo]
 
 
+@pytest.mark.needs("yaml")
 def test_a_document_written_by_hand_is_read():
     assert read_openslo(FOREIGN) == [
         SLO(
@@ -111,6 +112,7 @@ def test_what_these_rules_cannot_judge_is_refused(change, message):
     assert "'a'" in str(caught.value)
 
 
+@pytest.mark.needs("yaml")
 @pytest.mark.parametrize("text", ["{", "a: [", "- x\n y: :"])
 def test_what_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigurationError, match="cannot be read"):

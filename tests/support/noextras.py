@@ -56,13 +56,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(mark.args)}"))
 
 
+def _missing(error: BaseException | None) -> str | None:
+    """Return the absent module for want of which *error* was raised, if that is why."""
+    while error is not None:
+        name = getattr(error, "module", None) or getattr(error, "name", None)
+        if isinstance(error, ImportError) and isinstance(name, str) and _absent(name):
+            return name
+        error = error.__cause__
+    return None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(call: pytest.CallInfo[Any]) -> Iterator[Any]:
     """Turn a failure for want of a package that is not here into a skip."""
     report = yield
-    error = call.excinfo.value if call.excinfo is not None else None
-    missing = getattr(error, "module", None) or getattr(error, "name", None)
-    if report.failed and isinstance(error, ImportError) and isinstance(missing, str) and _absent(missing):
+    missing = _missing(call.excinfo.value) if report.failed and call.excinfo is not None else None
+    if missing:
         report.outcome = "skipped"
         report.longrepr = (str(report.location[0]), report.location[1] or 0, f"Skipped: needs {missing}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[Any]:
+    """Leave out a module that cannot be set up for want of a package that is not here."""
+    report = yield
+    missing = (
+        _missing(report.call.excinfo.value) if report.failed and report.call.excinfo is not None else None
+    )
+    if missing:
+        report.outcome = "skipped"
+        report.longrepr = (report.nodeid, 0, f"Skipped: needs {missing}")
     return report
