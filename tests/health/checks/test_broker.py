@@ -1,4 +1,4 @@
-"""check_broker: a real Valkey as Celery uses one, kombu's own transports, and AMQP as far as its handshake."""
+"""check_broker: a real Valkey, kombu's own transports, and AMQP as far as its handshake."""
 
 import struct
 import sys
