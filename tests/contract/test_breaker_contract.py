@@ -994,3 +994,101 @@ def test_breaker_made_before_the_fork_works_in_both_processes():
         assert os.waitpid(child, 0)[1] == 0
         assert breaker.stats.total_calls == 1
     """)
+
+
+def test_with_statements_suspended_in_generators_end_in_any_order():
+    """A stack of permits for each thread would settle the wrong one."""
+    breaker = half_open(half_open_max_calls=2, success_threshold=2)
+
+    def holding():
+        with breaker:
+            yield
+
+    first, second = holding(), holding()
+    next(first)
+    next(second)
+    with pytest.raises(Boom):
+        first.throw(Boom("first"))
+    assert breaker.state is OPEN
+    assert list(second) == []
+    assert breaker.state is OPEN
+    assert (breaker.stats.failed_calls, breaker.stats.successful_calls) == (2, 0)
+
+
+def test_generator_resumed_in_another_thread_settles_its_own_permit():
+    breaker = half_open(half_open_max_calls=1, success_threshold=1)
+
+    def holding():
+        with breaker:
+            yield
+
+    generator = holding()
+    next(generator)
+    thread = threading.Thread(target=lambda: list(generator))
+    thread.start()
+    thread.join(3)
+    assert breaker.state is CLOSED
+
+
+def test_exit_stacks_may_hold_the_breaker_and_close_in_any_order():
+    breaker = half_open(half_open_max_calls=2, success_threshold=2)
+    stacks = [contextlib.ExitStack(), contextlib.ExitStack()]
+    for stack in stacks:
+        stack.enter_context(breaker)
+    for stack in stacks:
+        stack.close()
+    assert breaker.state is CLOSED
+
+
+def test_subclass_that_extends_both_ends_of_with_still_works():
+    class Noted(CircuitBreaker):
+        notes: list[str] = []
+
+        def __enter__(self):
+            self.notes.append("in")
+            return super().__enter__()
+
+        def __exit__(self, *raised):
+            self.notes.append("out")
+            return super().__exit__(*raised)
+
+    breaker = Noted("x", failure_threshold=1)
+    fail(breaker)
+    assert breaker.state is OPEN
+    assert breaker.notes == ["in", "out"]
+
+
+def test_recovery_callable_that_misbehaves_leaves_an_open_circuit_that_recovers_later(caplog, clock):
+    for recovery in (lambda opens: 1 / 0, lambda opens: None, lambda opens: -1, lambda opens: float("nan")):
+        breaker = CircuitBreaker(
+            "x", failure_threshold=1, recovery_timeout=recovery, success_threshold=1, clock=clock
+        )
+        fail(breaker)
+        assert breaker.state is OPEN
+        assert 0 < breaker.remaining_timeout <= 60
+        clock.advance(61)
+        succeed(breaker)
+        assert breaker.state is CLOSED
+    assert caplog.records
+
+
+def test_greenlets_may_interleave_their_with_statements():
+    pytest.importorskip("gevent")
+    run_python("""
+        from gevent import monkey; monkey.patch_all()
+        import gevent, time
+        from flask_svc_infra.resilience import CircuitBreaker
+        breaker = CircuitBreaker("x", failure_threshold=1, recovery_timeout=0.01, half_open_max_calls=2,
+                                 success_threshold=2)
+        try:
+            with breaker:
+                raise ValueError
+        except ValueError:
+            pass
+        time.sleep(0.02)
+        def call(pause):
+            with breaker:
+                gevent.sleep(pause)
+        gevent.joinall([gevent.spawn(call, 0.02), gevent.spawn(call, 0.01)], raise_error=True)
+        assert breaker.state == "closed", (breaker.state, breaker.stats)
+    """)

@@ -499,3 +499,18 @@ def test_request_made_inside_a_request_is_counted_beside_it():
     samples = scrape(client)
     for path in ("/inner", "/outer"):
         assert value(samples, "http_requests_total", method="GET", path=path, status="200") == 1
+
+
+def test_limits_redirects_and_csrf_of_other_extensions_fail_no_probe_and_no_scrape():
+    limiter = pytest.importorskip("flask_limiter")
+    talisman = pytest.importorskip("flask_talisman")
+    csrf = pytest.importorskip("flask_wtf.csrf")
+    app = bare_app(SECRET_KEY="contract")
+    limiter.Limiter(lambda: "one", app=app, default_limits=["1/hour"], storage_uri="memory://")
+    talisman.Talisman(app)
+    csrf.CSRFProtect(app)
+    infra = SvcInfra(app)
+    infra.health.add("db", answers(HEALTHY))
+    client = app.test_client()
+    for path in (*EVERYTHING, "/_health/checks/db"):
+        assert [client.get(path).status_code for _ in range(3)] == [200] * 3, path

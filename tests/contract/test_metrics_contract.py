@@ -783,3 +783,87 @@ def test_health_checks_and_maintenance_are_measured():
     names = {name for name, _ in scrape(client)}
     assert [n for n in names if n.startswith("health_")], sorted(names)
     assert [n for n in names if "maintenance" in n], sorted(names)
+
+
+def test_counts_are_exact_under_threads():
+    app = shop()
+    start = threading.Barrier(4, timeout=5)
+
+    def ask():
+        client = app.test_client()
+        start.wait()
+        for n in range(150):
+            client.get(f"/users/{n}")
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    samples = scrape(app.test_client())
+    assert requests(samples, method="GET", path="/users/<int:user>", status="200") == 600
+    assert value(samples, COUNT, method="GET", path="/users/<int:user>") == 600
+    assert value(samples, ACTIVE, method="GET") == 0
+
+
+def test_request_object_left_by_an_outer_layer_changes_no_label():
+    from werkzeug.wrappers import Request
+
+    app = shop()
+    add_probes(app)
+    inner = app.wsgi_app
+
+    def outer(environ, start_response):
+        environ["werkzeug.request"] = Request(environ)
+        return inner(environ, start_response)
+
+    app.wsgi_app = outer
+    client = app.test_client()
+    client.get("/users/1")
+    client.get("/_ops/live")
+    samples = scrape(client)
+    assert requests(samples, method="GET", path="/users/<int:user>", status="200") == 1
+    assert requests(samples, method="GET", path="/_ops/live", status="200") == 1
+
+
+def test_empty_and_torn_files_of_dead_workers_fail_no_scrape(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    app = shop()
+    (tmp_path / "counter_999999.db").write_bytes(b"")
+    (tmp_path / "histogram_999998.db").write_bytes(b"\xff\x07\x00\x00torn")
+    client = app.test_client()
+    client.get("/")
+    assert requests(scrape(client), method="GET", path="/", status="200") == 1
+
+
+def test_failing_hooks_of_the_app_are_counted_as_what_the_client_got():
+    app = shop()
+
+    @app.after_request
+    def breaks(response):
+        raise Boom
+
+    client = app.test_client()
+    assert client.get("/").status_code == 500
+    samples = scrape(client)
+    assert requests(samples, method="GET", path="/", status="500") == 1
+    assert value(samples, ACTIVE, method="GET") == 0
+
+
+def test_stream_that_breaks_half_way_counts_as_500():
+    app = bare_app()
+
+    @app.get("/stream")
+    def stream():
+        def body():
+            yield b"x"
+            raise Boom
+
+        return Response(body())
+
+    add_observability(app)
+    with pytest.raises(Boom):
+        list(app.test_client().get("/stream", buffered=False).iter_encoded())
+    samples = scrape(app.test_client())
+    assert requests(samples, method="GET", path="/stream", status="500") == 1
+    assert value(samples, ACTIVE, method="GET") == 0
