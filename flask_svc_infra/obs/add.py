@@ -20,7 +20,6 @@ from .collectors import AppState, Refresher, process_state
 from .exposition import Authorize, Exposition, Families
 from .http import HttpMetrics
 from .instruments import Instruments
-from .owners import PROCESS_TAG
 from .pools import measure_pools
 from .routes import Classifier, Routes
 from .scrape import AppCollector
@@ -76,6 +75,11 @@ def add_observability(
             f"route_classifier is {route_classifier!r}, which cannot be called; nothing was mounted. "
             "Give a function that takes a URL rule and a method and returns a class."
         )
+    if authorize is not None and not callable(authorize):
+        raise ConfigurationError(
+            f"authorize is {authorize!r}, which cannot be called; nothing was mounted. "
+            "Give a function that takes a request and an action and returns whether it is allowed."
+        )
     if not settings.metrics_enabled:
         return lambda: None
     directory = _directory()
@@ -85,8 +89,9 @@ def add_observability(
     multiprocess.warn_if_late()
 
     tag, release_tag = _take_tag(app, path)
-    own = Instruments(_scoped("app"), buckets=settings.metrics_buckets, directory=directory, tag=tag)
-    process = process_state(directory, lambda: _process_instruments(directory))
+    specs = [spec for spec in catalog.CATALOG if spec.scope == "app"]
+    own = Instruments(specs, buckets=settings.metrics_buckets, directory=directory, tag=tag)
+    process = process_state(directory)
     state = AppState(own, mounts)
     routes = Routes(own, route_classifier)
     registry = CollectorRegistry(auto_describe=True)
@@ -99,7 +104,10 @@ def add_observability(
     def collect() -> Families:
         served = weak_app()
         if served is not None:
-            routes.prepare_errors(served.url_map.iter_rules(), http.is_skipped)
+            try:
+                routes.prepare_errors(served.url_map.iter_rules(), http.is_skipped)
+            except OSError as error:
+                http.complain(error)
         return collector.scrape()
 
     exposition = Exposition(collect, authorize=authorize)
@@ -141,14 +149,6 @@ def _directory() -> Path | None:
             f"PROMETHEUS_MULTIPROC_DIR is '{error.filename}', which cannot be made ({error.strerror}); "
             "nothing was mounted. Name a directory that every worker may write to."
         ) from error
-
-
-def _scoped(scope: str) -> list[catalog.MetricSpec]:
-    return [spec for spec in catalog.CATALOG if spec.scope == scope]
-
-
-def _process_instruments(directory: Path | None) -> Instruments:
-    return Instruments(_scoped("process"), buckets=(), directory=directory, tag=PROCESS_TAG)
 
 
 def _match(app: Flask, environ: dict[str, Any]) -> str | None:

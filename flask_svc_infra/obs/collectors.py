@@ -9,7 +9,6 @@ end of a check) is taken from its event at once.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -21,16 +20,16 @@ from .. import resilience
 from ..events import CheckFinished, Retried, Transition, check_finished, circuit_transition, retried
 from ..resilience import live_breakers
 from . import catalog, compaction
+from .instruments import Instruments
+from .owners import PROCESS_TAG
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..mounts import Mounts
-    from .instruments import Instruments
 
 __all__ = ["AppState", "ProcessState", "Refresher"]
 
-_logger = logging.getLogger("flask_svc_infra.obs")
 _live_bulkheads = getattr(resilience, "live_bulkheads", list)
 _UP = frozenset({"healthy", "degraded"})
 _OUTCOMES = (
@@ -178,7 +177,7 @@ class Refresher:
     """Brings states up to date at most once a second, at the end of requests.
 
     Args:
-        refresh: what to call.
+        refresh: what to call; must not raise.
         interval: seconds between two calls.
     """
 
@@ -191,12 +190,7 @@ class Refresher:
         """Refresh if it is time; *now* is a monotonic clock's reading."""
         if now >= self._next:
             self._next = now + self._interval
-            try:
-                self._refresh()
-            except Exception:
-                _logger.exception(
-                    "circuits and checks could not be read for the metrics; the request goes on"
-                )
+            self._refresh()
 
 
 _RANK = {state: rank for rank, state in enumerate(catalog.CIRCUIT_STATES)}
@@ -205,15 +199,20 @@ _shared: dict[Path | None, ProcessState] = {}
 _sharing = threading.Lock()
 
 
-def process_state(directory: Path | None, make: Callable[[], Instruments]) -> ProcessState:
+def process_state(directory: Path | None) -> ProcessState:
     """Return the process' state for *directory*, made at the first call: all apps show the same one."""
     with _sharing:
         state = _shared.get(directory)
         if state is None:
-            state = _shared[directory] = ProcessState(make())
+            state = _shared[directory] = ProcessState(_instruments(directory))
             if directory is not None:
                 atexit.register(_at_exit, state, directory)
         return state
+
+
+def _instruments(directory: Path | None) -> Instruments:
+    specs = [spec for spec in catalog.CATALOG if spec.scope == "process"]
+    return Instruments(specs, buckets=(), directory=directory, tag=PROCESS_TAG)
 
 
 def _at_exit(state: ProcessState, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AppCollector"]
 
+_logger = logging.getLogger("flask_svc_infra.obs")
 _all: weakref.WeakSet[AppCollector] = weakref.WeakSet()
 
 
@@ -52,8 +54,13 @@ class AppCollector:
 
     def refresh(self) -> None:
         """Bring what is read rather than counted up to date."""
-        self._process.refresh()
-        self._state.refresh()
+        for part in (self._process, self._state):
+            try:
+                part.refresh()
+            except Exception:
+                _logger.exception(
+                    "%s could not be read for the metrics; what it said last is shown", type(part).__name__
+                )
 
     def describe(self) -> list[Metric]:
         """Return the families without samples, so that a second metric of their names is refused."""
