@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import importlib.util
+import os
 import platform
 import re
 import shutil
@@ -194,6 +195,32 @@ def gates(rounds: int) -> dict[str, tuple[float, float]]:
     }
 
 
+def served_gates(rounds: int, seconds: int) -> dict[str, float]:
+    """The same under gunicorn, gthread: requests per CPU second of the worker, relative to the first's."""
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(serving(APPS[name], worker_class="gthread", threads=4))
+            for name in ("bare", "gate", "gates")
+        }
+        cost: dict[str, list[float]] = {name: [] for name in servers}
+        for number in range(rounds):
+            for name in servers if number % 2 else reversed(servers):
+                worker = servers[name].pids()[0]
+                before = cpu_seconds(worker)
+                rate = load(servers[name].url + "/", seconds).rate
+                cost[name].append((cpu_seconds(worker) - before) / (rate * seconds))
+        bare = cost["bare"]
+        return {
+            name: statistics.median(b / c for b, c in zip(bare, cost[name], strict=True)) for name in cost
+        }
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def drains(worker_class: str, *, preload: bool) -> tuple[float, int, int]:
     """Send SIGTERM under load; return seconds until readiness says 503, requests served, requests lost."""
     env = {"FLASK_SVC_INFRA_DRAIN_SECONDS": "2"}
@@ -260,17 +287,19 @@ def main() -> None:
             for n, m in measured.items()
         ]
 
-    header = ["", "requests/s, relative", "p50", "p99"]
     if asked.only in (None, "probes"):
+        header = ["", "requests/s, relative", "p50", "p99"]
         names = {"bare": "bare Flask route", "probes": "`/_ops/live`", "healthz": "flask-healthz, no check"}
         table("Liveness, gthread, 4 threads", header, latencies(probes(asked.rounds, asked.seconds), names))
     if asked.only in (None, "gates"):
         names = {"bare": "no gate", "gate": "maintenance mode, off", "gates": "both gates, open"}
+        served = served_gates(asked.rounds, asked.seconds)
         rows = [
-            [names[n], f"{micros:.1f}", f"{ratio:.3f}"]
+            [names[n], f"{micros:.1f}", f"{ratio:.3f}", f"{served[n]:.3f}"]
             for n, (micros, ratio) in gates(asked.rounds * 15).items()
         ]
-        table("An empty view, without a server", ["", "µs a request", "requests/s, relative"], rows)
+        header = ["", "µs a request, no server", "requests/s, relative", "under gunicorn, relative"]
+        table("An empty view", header, rows)
     if asked.only in (None, "drains"):
         rows = []
         for worker_class in ("sync", "gthread", "gevent"):
