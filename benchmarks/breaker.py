@@ -1,7 +1,7 @@
 """What a circuit breaker costs, ours and others', in one run.
 
-Each figure is the median over interleaved rounds, less the bare call in the same round, so that a noisy machine
-shifts all of them together: trust the ratios, not the nanoseconds. ``--markdown`` prints the tables of
+Each figure is the median over interleaved rounds, less the bare call in the same round, so that a noisy
+machine shifts all of them together: trust the ratios, not the nanoseconds. What is printed is the body of
 docs/performance/breaker.md. Rivals that are not installed are left out.
 
     make bench BENCH=benchmarks/breaker.py
@@ -25,12 +25,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from flask_svc_infra.resilience import CircuitBreaker, CircuitBreakerError, failure_rate, slow_rate
+from flask_svc_infra.resilience import CircuitBreaker, failure_rate, slow_rate
 
 logging.disable(logging.CRITICAL)
 
@@ -39,7 +38,7 @@ Run = Callable[[int], float]
 ORIGINAL = Path("/work/.mirror/nfraxlab+svc-infra/repo")
 
 
-class Down(Exception):
+class Down(Exception):  # noqa: N818
     """The dependency failed."""
 
 
@@ -98,7 +97,7 @@ class Empty:
         return None
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818
     """What any refusal costs: a class, raised and caught."""
 
 
@@ -300,7 +299,7 @@ def refusals(fn: Callable[..., Any]) -> Run:
     def run(n: int) -> float:
         start = time.perf_counter_ns()
         for _ in repeat(None, n):
-            try:
+            try:  # noqa: SIM105 - suppress() would be measured too
                 fn(1)
             except Exception:
                 pass
@@ -444,7 +443,12 @@ TABLES = {
 
 def table(title: str, taken: dict[str, float]) -> str:
     floor, own = taken["floor"], next(v for k, v in taken.items() if k.startswith("ours"))
-    lines = [f"### {title}", "", "| | ns above the bare call | × the floor | × ours |", "| --- | ---: | ---: | ---: |"]
+    lines = [
+        f"### {title}",
+        "",
+        "| | ns above the bare call | times the floor | times ours |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for name, value in taken.items():
         if name != "bare":
             lines.append(f"| {name} | {value:.0f} | {value / floor:.2f} | {value / own:.2f} |")
@@ -452,19 +456,24 @@ def table(title: str, taken: dict[str, float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("tables", nargs="*", choices=[*TABLES, "sleep", []], help="which; all by default")
     parser.add_argument("--calls", type=int, default=10_000, help="calls in each round")
     parser.add_argument("--rounds", type=int, default=25)
     arguments = parser.parse_args()
-    print(f"CPython {platform.python_version()}; {arguments.rounds} rounds of {arguments.calls} calls; medians.\n")
+    python, rounds, size = platform.python_version(), arguments.rounds, arguments.calls
+    print(f"CPython {python}; {rounds} rounds of {size} calls; medians.\n")
     for name, make in TABLES.items():
         if arguments.tables and name not in arguments.tables:
             continue
         title, runs = make()
         print(table(title, measure(runs, arguments.calls, arguments.rounds, "bare")), end="\n\n", flush=True)
     if not arguments.tables or "sleep" in arguments.tables:
-        print(f"8 threads sleeping 1 ms in each call: {sleepers()['ours']:.1%} of the unprotected throughput.")
+        print(
+            f"8 threads sleeping 1 ms in each call: {sleepers()['ours']:.1%} of the unprotected throughput."
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, ExitStack
 from functools import wraps
+from types import CoroutineType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 __all__ = ["Decorator", "Hold", "held", "is_kind"]
@@ -39,25 +40,25 @@ class Hold(NamedTuple):
     refused: type[Exception]
     fallback: Function | None
 
-    def enter(self, stack: ExitStack, fn: Function) -> Function:
-        """Enter the guard, and return what to call."""
+    def enter(self, stack: ExitStack) -> bool:
+        """Enter the guard; False when it refuses and the fallback stands in."""
         try:
             stack.enter_context(self.guard())
         except self.refused:
             if self.fallback is None:
                 raise
-            return self.fallback
-        return fn
+            return False
+        return True
 
-    async def enter_async(self, stack: AsyncExitStack, fn: Function) -> Function:
-        """Enter the guard, and return what to call."""
+    async def enter_async(self, stack: AsyncExitStack) -> bool:
+        """Enter the guard; False when it refuses and the fallback stands in."""
         try:
             await stack.enter_async_context(self.guard())
         except self.refused:
             if self.fallback is None:
                 raise
-            return self.fallback
-        return fn
+            return False
+        return True
 
 
 def is_kind(kind: Callable[[Any], bool], fn: Function) -> bool:
@@ -81,16 +82,35 @@ def held(fn: Function, hold: Hold) -> Function:
 def _call(fn: Function, hold: Hold) -> Function:
     def call(*args: Any, **kwargs: Any) -> Any:
         with ExitStack() as stack:
-            return hold.enter(stack, fn)(*args, **kwargs)
+            entered = hold.enter(stack)
+            source: Any = fn if entered else hold.fallback
+            answer = source(*args, **kwargs)
+        if entered and type(answer) is CoroutineType:
+            return _later(hold, answer, args, kwargs)
+        return answer
 
     return call
+
+
+async def _later(hold: Hold, coroutine: CoroutineType[Any, Any, Any], args: Any, kwargs: Any) -> Any:
+    """Hold a coroutine while it is awaited, where nothing had marked the function that gave it."""
+    async with AsyncExitStack() as stack:
+        stack.callback(coroutine.close)  # does nothing once it has ended
+        if await hold.enter_async(stack):
+            return await coroutine
+        return await _answer(hold.fallback, args, kwargs)
+
+
+async def _answer(source: Any, args: Any, kwargs: Any) -> Any:
+    answer = source(*args, **kwargs)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _coroutine(fn: Function, hold: Hold) -> Function:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async with AsyncExitStack() as stack:
-            answer = (await hold.enter_async(stack, fn))(*args, **kwargs)
-            return await answer if inspect.isawaitable(answer) else answer
+            source = fn if await hold.enter_async(stack) else hold.fallback
+            return await _answer(source, args, kwargs)
 
     return call
 
@@ -98,7 +118,8 @@ def _coroutine(fn: Function, hold: Hold) -> Function:
 def _stream(fn: Function, hold: Hold) -> Function:
     def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         with ExitStack() as stack:
-            return (yield from hold.enter(stack, fn)(*args, **kwargs))
+            source: Any = fn if hold.enter(stack) else hold.fallback
+            return (yield from source(*args, **kwargs))
 
     return stream
 
@@ -106,7 +127,8 @@ def _stream(fn: Function, hold: Hold) -> Function:
 def _async_stream(fn: Function, hold: Hold) -> Function:
     async def stream(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         async with AsyncExitStack() as stack:
-            items = (await hold.enter_async(stack, fn))(*args, **kwargs)
+            source: Any = fn if await hold.enter_async(stack) else hold.fallback
+            items = source(*args, **kwargs)
             try:
                 item = await anext(items)
                 while True:

@@ -8,11 +8,12 @@ import textwrap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-
-from support.clock import FakeClock
+from typing import TYPE_CHECKING, Any
 
 from flask_svc_infra.resilience import CircuitBreaker, CircuitState, Outcome
+
+if TYPE_CHECKING:
+    from support.clock import FakeClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 

@@ -33,7 +33,7 @@ def hidden():
 
 WAYS = pytest.mark.parametrize(
     "function",
-    [failing, functools.partial(failing), Service().method, Service(), hidden, lambda: failing()],
+    [failing, functools.partial(failing), Service().method, Service(), hidden, lambda: failing()],  # noqa: PLW0108
     ids=["coroutine function", "partial", "method", "callable object", "plain function", "lambda"],
 )
 
@@ -41,7 +41,7 @@ WAYS = pytest.mark.parametrize(
 @WAYS
 @pytest.mark.parametrize("measured", [False, True])
 def test_async_def_is_never_silently_unprotected(function, measured):
-    """Counted as a success at once, as a wrapper for plain functions would, it could never open the circuit."""
+    """Counted as a success at once, as a plain function's wrapper would, it could never open the circuit."""
     rule = {"failure_result": lambda _result: False} if measured else {}
     breaker = CircuitBreaker("dep", failure_threshold=2, **rule)
     protected = breaker.protect(function)
@@ -181,7 +181,7 @@ def test_slow_awaits_are_slow_calls(form):
 
     forms = {
         "decorator": breaker.protect(slow),
-        "hidden": breaker.protect(lambda: slow()),
+        "hidden": breaker.protect(lambda: slow()),  # noqa: PLW0108 - unmarked on purpose
         "async with": in_async_with,
         "with": in_with,
         "guard": in_guard,

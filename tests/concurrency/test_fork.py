@@ -1,4 +1,4 @@
-"""A forked child has its parent's circuits, and none of its parent's locks, calls in flight or undelivered news."""
+"""A forked child has its parent's circuits, but none of its locks, calls in flight or undelivered news."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PRELUDE = """
 import os, threading
 from contextlib import suppress
 from flask_svc_infra.testing import FakeClock
-from flask_svc_infra.resilience import Bulkhead, BulkheadFullError, CircuitBreaker, CircuitBreakerError, Outcome
+from flask_svc_infra.resilience import Bulkhead, BulkheadFullError, CircuitBreaker, Outcome
 
 clock = FakeClock()
 
@@ -27,7 +27,8 @@ def in_child(act):
     assert os.waitpid(child, 0)[1] == 0
 
 def breaker_with(**options):
-    return CircuitBreaker("dep", **{"failure_threshold": 1, "recovery_timeout": 10.0, "clock": clock, **options})
+    defaults = {"failure_threshold": 1, "recovery_timeout": 10.0, "clock": clock}
+    return CircuitBreaker("dep", **{**defaults, **options})
 
 def busy_thread(held):
     '''A thread that holds something open while the main thread forks.'''

@@ -52,7 +52,9 @@ def test_stampede_on_half_open_lets_no_more_than_the_limit_through(clock):
     assert breaker.state is CLOSED
 
 
-@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "error", [KeyError, KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError]
+)
 def test_ignored_trial_gives_its_place_back_and_decides_nothing(clock, error):
     breaker = recovering(clock, half_open_max_calls=1, success_threshold=1, failure_exceptions=(Down,))
     for _ in range(5):

@@ -1,8 +1,8 @@
 """Each exit of a with statement knows its own entry, however entries and exits are interleaved.
 
-Each test lets a call that began while the circuit was closed overlap a trial. Were the exits mixed up (a stack on
-the thread, on the breaker, in a context variable), the late failure would open the half-open circuit, or the trial's
-success would be lost.
+Each test lets a call that began while the circuit was closed overlap a trial. Were the exits mixed up (a
+stack on the thread, on the breaker, in a context variable), the late failure would open the half-open circuit, or
+the trial's success would be lost.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ def test_generator_entered_in_one_thread_and_left_in_another(breaker, clock):
 
 def test_two_trials_left_in_the_order_they_were_entered(breaker, clock):
     trip_and_recover(breaker, clock)
-    breaker2 = CircuitBreaker("two", failure_threshold=1, recovery_timeout=1.0, success_threshold=2, clock=clock)
+    breaker2 = CircuitBreaker(
+        "two", failure_threshold=1, recovery_timeout=1.0, success_threshold=2, clock=clock
+    )
     breaker2.admit().settle(Outcome.FAILURE)
     clock.advance(1.0)
     first, second = block(breaker2), block(breaker2)
@@ -191,7 +193,7 @@ def test_nested_in_one_function(breaker, clock):
 
 def test_unittest_and_contextlib_helpers(breaker):
     class Case(unittest.TestCase):
-        def runTest(self):
+        def runTest(self):  # noqa: N802
             self.enterContext(breaker)
 
     assert Case().run().wasSuccessful()
@@ -267,6 +269,7 @@ def test_two_breakers_in_one_statement_keep_apart(clock):
 
 
 @pytest.mark.needs("gevent")
+@pytest.mark.needs("gevent")
 def test_greenlets_of_one_thread():
     """Under gevent, greenlets take turns inside the blocks."""
     run_python("""
@@ -278,7 +281,9 @@ def test_greenlets_of_one_thread():
         from flask_svc_infra.testing import FakeClock
 
         clock = FakeClock()
-        breaker = CircuitBreaker("dep", failure_threshold=1, recovery_timeout=10.0, success_threshold=1, clock=clock)
+        breaker = CircuitBreaker(
+            "dep", failure_threshold=1, recovery_timeout=10.0, success_threshold=1, clock=clock
+        )
         entered, leave = Event(), Event()
 
         def late():

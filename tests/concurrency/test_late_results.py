@@ -15,7 +15,9 @@ def clock():
 
 
 def breaker_with(clock, **options):
-    return CircuitBreaker("dep", **{"failure_threshold": 1, "recovery_timeout": 10.0, "clock": clock, **options})
+    return CircuitBreaker(
+        "dep", **{"failure_threshold": 1, "recovery_timeout": 10.0, "clock": clock, **options}
+    )
 
 
 def test_late_success_does_not_close_circuit(clock):

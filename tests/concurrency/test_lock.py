@@ -1,10 +1,11 @@
-"""The lock decides and never waits: not for a call, a listener, a classifier, a recovery callable or a finalizer."""
+"""The lock decides and never waits: for no call, listener, classifier, recovery callable or finalizer."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import threading
+from itertools import pairwise
 
 import pytest
 from concurrency.scenes import CLOSED, OPEN, Down, fail, recovering, succeed, together
@@ -106,7 +107,12 @@ def test_listener_that_raises_stops_nothing(clock, caplog):
         raise RuntimeError("receiver broke")
 
     breaker = CircuitBreaker(
-        "dep", failure_threshold=1, success_threshold=1, recovery_timeout=1.0, on_transition=listener, clock=clock
+        "dep",
+        failure_threshold=1,
+        success_threshold=1,
+        recovery_timeout=1.0,
+        on_transition=listener,
+        clock=clock,
     )
     circuit_transition.connect(receiver, sender=breaker)
     with caplog.at_level(logging.ERROR):
@@ -141,7 +147,7 @@ def test_listener_may_use_the_breaker_and_events_stay_in_order(clock):
     assert not done.is_alive()
     assert told[:3] == [(CLOSED, OPEN), "told of the first", (OPEN, CLOSED)]
     pairs = [entry for entry in told if isinstance(entry, tuple)]
-    assert all(before[1] is after[0] for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(before[1] is after[0] for before, after in pairwise(pairs))
 
 
 def test_events_of_many_threads_come_in_order_and_none_is_lost():
@@ -154,13 +160,13 @@ def test_events_of_many_threads_come_in_order_and_none_is_lost():
 
     together(8, act)
     breaker._engine.deliver()
-    assert all(before[1] is after[0] for before, after in zip(told, told[1:], strict=False))
+    assert all(before[1] is after[0] for before, after in pairwise(told))
     assert breaker.stats.state_changes == sum(old is not new for old, new in told)
     assert told[-1][1] is breaker.state
 
 
 def test_finalizer_that_settles_inside_the_lock_does_not_deadlock(clock):
-    """The collector may run anywhere, so also in the middle of a decision; an abandoned stream settles then."""
+    """The collector may run anywhere, in the middle of a decision too; an abandoned stream settles then."""
     breaker = CircuitBreaker("dep", failure_threshold=2, clock=clock)
 
     @breaker.protect
@@ -195,7 +201,12 @@ def test_finalizer_that_settles_inside_the_lock_does_not_deadlock(clock):
 
 
 def test_recovery_callable_that_fails_leaves_the_default_timeout(clock, caplog):
-    for broken in (lambda _opens: 1 / 0, lambda _opens: "soon", lambda _opens: -1.0, lambda _opens: float("nan")):
+    for broken in (
+        lambda _opens: 1 / 0,
+        lambda _opens: "soon",
+        lambda _opens: -1.0,
+        lambda _opens: float("nan"),
+    ):
         breaker = CircuitBreaker("dep", failure_threshold=1, recovery_timeout=broken, clock=clock)
         fail(breaker)
         assert breaker.remaining_timeout == 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from concurrency.scenes import CLOSED, OPEN, fail, recovering, succeed, together, tripped
@@ -64,10 +65,8 @@ def test_refused_calls_leave_nothing_behind(clock):
         pass
 
     def refuse():
-        try:
+        with suppress(CircuitBreakerError):
             protected(Payload())
-        except CircuitBreakerError:
-            pass
 
     refuse()
     gc.collect()
@@ -123,10 +122,8 @@ def test_refusals_of_many_threads_are_all_counted(clock):
 
     def act(_index):
         for _ in range(500):
-            try:
+            with suppress(CircuitBreakerError):
                 protected()
-            except CircuitBreakerError:
-                pass
 
     kept = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

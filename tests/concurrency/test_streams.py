@@ -43,7 +43,9 @@ def drain_async(stream):
 
 
 KINDS = pytest.mark.parametrize(
-    ("function", "drain"), [(numbers, drain), (async_numbers, drain_async)], ids=["generator", "async generator"]
+    ("function", "drain"),
+    [(numbers, drain), (async_numbers, drain_async)],
+    ids=["generator", "async generator"],
 )
 
 

@@ -109,7 +109,15 @@ class Circuit:
     trials: list[Call] = field(default_factory=list)
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("successful_calls", "failed_calls", "rejected_calls", "ignored_calls", "stale_calls", "state_changes"), 0
+            (
+                "successful_calls",
+                "failed_calls",
+                "rejected_calls",
+                "ignored_calls",
+                "stale_calls",
+                "state_changes",
+            ),
+            0,
         )
     )
     transitions: list[tuple[CircuitState, CircuitState, bool]] = field(default_factory=list)

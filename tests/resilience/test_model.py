@@ -7,7 +7,15 @@ from math import inf
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from resilience import circuit_model as model
 from support.clock import FakeClock
 
@@ -39,7 +47,10 @@ EITHER = (LAST[0] | SLOW_TIME[0], model.Either(LAST[1], SLOW_TIME[1]))
 BOTH = (RUN[0] & TIME[0], model.Both(RUN[1], TIME[1]))
 TRIPS = st.sampled_from([RUN, LAST, TIME, SLOW_LAST, SLOW_TIME, EITHER, BOTH])
 RECOVERIES = st.sampled_from(
-    [(30.0, lambda opens: 30.0), (exponential_recovery(1.0, jitter=0), lambda opens: min(300.0, 2.0 ** (opens - 1)))]
+    [
+        (30.0, lambda opens: 30.0),
+        (exponential_recovery(1.0, jitter=0), lambda opens: min(300.0, 2.0 ** (opens - 1))),
+    ]
 )
 
 
@@ -70,7 +81,11 @@ class Comparison(RuleBasedStateMachine):
     calls = Bundle("calls")
 
     @initialize(
-        trip=TRIPS, recovery=RECOVERIES, max_trials=st.integers(1, 3), successes=st.integers(1, 4), folding=st.booleans()
+        trip=TRIPS,
+        recovery=RECOVERIES,
+        max_trials=st.integers(1, 3),
+        successes=st.integers(1, 4),
+        folding=st.booleans(),
     )
     def begin(self, trip, recovery, max_trials, successes, folding):
         self.clock = FakeClock()
@@ -154,7 +169,7 @@ class Comparison(RuleBasedStateMachine):
             except CircuitBreakerError:
                 assert expected is None
             except (Down, Ours) as error:
-                assert type(error) is ERRORS[outcome]
+                assert type(error) is ERRORS[outcome]  # noqa: PT017
                 assert expected is not None
             if expected is not None:
                 self.model.settle(expected, outcome)
@@ -172,8 +187,8 @@ class Comparison(RuleBasedStateMachine):
                 next(real)
         except CircuitBreakerError as refusal:
             assert expected is None
-            assert refusal.state is self.model.state
-            assert refusal.remaining_timeout == self.model.remaining
+            assert refusal.state is self.model.state  # noqa: PT017
+            assert refusal.remaining_timeout == self.model.remaining  # noqa: PT017
             return multiple()
         assert expected is not None
         return (real, expected)
@@ -237,6 +252,7 @@ def run(examples: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_breaker_and_model_agree_after_every_step():
     """Ten thousand steps."""
     run(200)

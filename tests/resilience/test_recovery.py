@@ -36,7 +36,14 @@ def test_equal_ones_are_the_same_option():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"base": 0}, {"base": -1}, {"base": 1, "factor": 0.5}, {"base": 1, "maximum": 0}, {"base": 1, "jitter": 1.5}, {"base": "1"}],
+    [
+        {"base": 0},
+        {"base": -1},
+        {"base": 1, "factor": 0.5},
+        {"base": 1, "maximum": 0},
+        {"base": 1, "jitter": 1.5},
+        {"base": "1"},
+    ],
 )
 def test_numbers_that_cannot_work_are_refused(arguments):
     with pytest.raises(ConfigurationError, match="exponential_recovery"):
@@ -50,7 +57,9 @@ def test_breaker_asks_how_long_at_each_opening_and_starts_anew_when_it_has_close
         asked.append(opens)
         return 2.0**opens
 
-    breaker = CircuitBreaker("dep", failure_threshold=1, success_threshold=1, recovery_timeout=recovery, clock=clock)
+    breaker = CircuitBreaker(
+        "dep", failure_threshold=1, success_threshold=1, recovery_timeout=recovery, clock=clock
+    )
     assert asked == []
     for waits in (2.0, 4.0, 8.0):
         breaker.admit().settle(Outcome.FAILURE)

@@ -84,15 +84,23 @@ def test_reasons_say_what_was_seen():
     slow = [(False, 3.0, 0.0)] * 2
     assert reason(consecutive(2), failures) == "2 failures in a row"
     assert reason(failure_rate(0.5, last=2), failures) == "2 of the last 2 calls failed (100%)"
-    assert reason(failure_rate(0.5, seconds=60, minimum_calls=2), failures) == "2 of 2 calls in 60s failed (100%)"
-    assert reason(slow_rate(0.5, slower_than=2.0, last=2), slow) == "2 of the last 2 calls took longer than 2s (100%)"
+    assert (
+        reason(failure_rate(0.5, seconds=60, minimum_calls=2), failures)
+        == "2 of 2 calls in 60s failed (100%)"
+    )
+    assert (
+        reason(slow_rate(0.5, slower_than=2.0, last=2), slow)
+        == "2 of the last 2 calls took longer than 2s (100%)"
+    )
     assert reason(consecutive(9) | consecutive(2), failures) == "2 failures in a row"
     assert reason(consecutive(2) & consecutive(1), failures) == "2 failures in a row and 2 failures in a row"
 
 
 def test_rules_are_values():
     assert failure_rate(0.5) == failure_rate(0.5, last=100, minimum_calls=20)
-    assert consecutive(3) | slow_rate(0.5, slower_than=1.0) == consecutive(3) | slow_rate(0.5, slower_than=1.0)
+    assert consecutive(3) | slow_rate(0.5, slower_than=1.0) == consecutive(3) | slow_rate(
+        0.5, slower_than=1.0
+    )
     assert consecutive(3) | consecutive(4) != consecutive(3) & consecutive(4)
     assert len({consecutive(3), consecutive(3)}) == 1
 
@@ -149,7 +157,8 @@ def test_numbers_that_cannot_work_are_refused(make, says):
 
 
 CALLS = st.lists(
-    st.tuples(st.booleans(), st.sampled_from([0.0, 1.0, 3.0]), st.sampled_from([0.0, 0.5, 1.0, 20.0, 61.0])), max_size=60
+    st.tuples(st.booleans(), st.sampled_from([0.0, 1.0, 3.0]), st.sampled_from([0.0, 0.5, 1.0, 20.0, 61.0])),
+    max_size=60,
 )
 RULES = st.sampled_from(
     [
@@ -189,7 +198,9 @@ def test_count_window_holds_the_last_calls(size, steps):
         assert (window.total, window.hits) == (len(last), sum(last))
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 7.0, 59.0, 60.0, 500.0]), st.booleans()), max_size=60))
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 7.0, 59.0, 60.0, 500.0]), st.booleans()), max_size=60)
+)
 def test_time_window_holds_the_calls_of_its_seconds(steps):
     window, seen, now = TimeWindow(60.0, 1000.0), [], 1000.0
     for pause, hit in steps:
