@@ -136,7 +136,7 @@ def post_worker_init(worker: Any) -> None:
     from .ops import draining
 
     seconds = _drain_seconds_in(os.environ)
-    app = worker.wsgi
+    app: Any = getattr(worker, "wsgi", None)
     if "svc_infra" in getattr(app, "extensions", ()):
         from .mounts import settings_of
 

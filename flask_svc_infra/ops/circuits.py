@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from flask import current_app, request
 
-from ..errors import CircuitBreakerError
+from ..errors import CircuitBreakerError, ConfigurationError
 from ..mounts import mounts_of
 from .flags import flag
 from .refusals import circuit_open
@@ -119,7 +119,15 @@ def circuit_gate(breaker: Breaker) -> Gate:
 
     Example:
         >>> bp.before_request(circuit_gate(payments))
+
+    Raises:
+        ConfigurationError: *breaker* is none.
     """
+    if not hasattr(breaker, "state") or not hasattr(breaker, "remaining_timeout"):
+        raise ConfigurationError(
+            f"circuit_gate was given a {type(breaker).__name__}, which is no circuit breaker; no gate was "
+            "made. Pass the CircuitBreaker itself."
+        )
 
     def judge() -> Response | None:
         if breaker.state != "open":

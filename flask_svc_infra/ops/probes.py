@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, current_app, request
 
-from ..config import require_path
+from ..config import require_bool, require_path
 from ..health.openapi import document, show
 from ..mounts import Answer, Probe, mounts_of
 from ..shortcut import install_shortcut
@@ -44,18 +44,26 @@ def add_probes(app: Flask, *, prefix: str = "/_ops", include_in_schema: bool = F
     """
     if prefix != "":
         require_path("prefix", prefix)
+    require_bool("include_in_schema", include_in_schema)
     mounts = mounts_of(app)
-    mounts.claim(f"probes under '{prefix}'", "Give the second add_probes another prefix, or drop one.")
+    place = f"probes under '{prefix}'"
+    mounts.claim(place, "Give the second add_probes another prefix, or drop one.")
     blueprint = Blueprint(_free_name(app, "svc_infra_ops"), __name__, url_prefix=prefix or None)
     show(blueprint, visible=include_in_schema)
+    probes: dict[str, Probe] = {}
     for name, summary in _QUESTIONS.items():
         rule = f"{prefix}/{name}"
-        probe = mounts.probes[rule] = Probe(rule=rule, kind="static", answer=_always_ok)
+        probe = probes[rule] = Probe(rule=rule, kind="static", answer=_always_ok)
         view = _view(_always_ok, summary)
         blueprint.add_url_rule(f"/{name}", name, view)
         if include_in_schema:
             document(app, probe, view, summary)
-    app.register_blueprint(blueprint)
+    try:
+        app.register_blueprint(blueprint)
+    except BaseException:  # Flask says why: too late, for one
+        mounts.release(place)
+        raise
+    mounts.probes.update(probes)
     install_shortcut(app)
 
 

@@ -28,5 +28,7 @@ def refuse(detail: str, *, retry_after: int) -> Response:
 
 def circuit_open(remaining_timeout: float | None) -> Response:
     """Return the refusal of an open circuit: Retry-After is *remaining_timeout* rounded up, at least 1."""
-    wait = UNKNOWN_WAIT if remaining_timeout is None else max(1, math.ceil(remaining_timeout))
+    wait = UNKNOWN_WAIT
+    if remaining_timeout is not None and math.isfinite(remaining_timeout):
+        wait = max(1, math.ceil(remaining_timeout))
     return refuse("circuit open", retry_after=wait)

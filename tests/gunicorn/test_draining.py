@@ -57,7 +57,7 @@ def test_readiness_turns_at_once_and_no_request_is_lost_while_draining(serve, wo
     over.set()
     for client in clients:
         client.join()
-    assert turned < 0.1 + 0.2  # the promise, and what two busy cores may add
+    assert turned < 0.5  # the promise is 0.1 (benchmarks/ops.py); two busy cores may add to it
     assert lost == []
     assert set(served) == {200}
     assert len(served) > before
@@ -182,5 +182,26 @@ def test_without_a_shared_file_each_worker_drains_for_itself(serve):
     assert server.get("/ready").status == 200
     server.signal(signal.SIGTERM)
     eventually(lambda: server.get("/ready").status == 503)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
+def test_the_whole_extension_drains(serve):
+    source = """
+        from flask import Flask
+        from flask_svc_infra import SvcInfra
+
+        app = Flask(__name__)
+        app.config.from_prefixed_env()
+        app.add_url_rule("/pid", "pid", lambda: "ok")
+        SvcInfra(app)
+    """
+    server = serve(source=source, workers=2, env={"FLASK_SVC_INFRA_DRAIN_SECONDS": "20"})
+    assert server.get("/_health/ready").status == 200
+    server.signal(signal.SIGTERM)
+    reply = eventually(lambda: (r := server.get("/_health/ready")).status == 503 and r)
+    assert reply.json()["message"] == "the process is draining: it was told to stop"
+    served = ["/_health/live", "/_health/startup", "/_ops/ready", "/metrics", "/pid"]
+    assert [server.get(path).status for path in served] == [200] * len(served)
     server.signal(signal.SIGTERM)
     assert server.wait() == 0

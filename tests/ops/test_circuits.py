@@ -177,7 +177,8 @@ def test_the_door_is_shut_while_a_breaker_is_open_and_no_trial_is_due(app, state
 
 
 @pytest.mark.parametrize(
-    ("remaining", "wait"), [(12.0, "12"), (12.1, "13"), (0.2, "1"), (0.0, "1"), (None, "30")]
+    ("remaining", "wait"),
+    [(12.0, "12"), (12.1, "13"), (0.2, "1"), (0.0, "1"), (None, "30"), (float("inf"), "30")],
 )
 def test_an_unhandled_breaker_error_becomes_503_with_the_time_to_wait(app, remaining, wait):
     add_circuit_error_handler(app)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, request
 from flask.views import MethodView
+from hypothesis import given
+from hypothesis import strategies as st
 from ops._shop import make_shop
 
 from flask_svc_infra.errors import ConfigurationError
@@ -105,6 +107,44 @@ def test_exempt_prefixes_match_whole_segments_and_case(monkeypatch, path):
     monkeypatch.setenv(FLAG, "1")
     expected = 404 if "%6f" in path else 503  # percent-encoding is another spelling of the same path
     assert app.test_client().post(path).status_code == expected
+
+
+PIECES = [
+    "/",
+    "//",
+    "_ops",
+    "live",
+    "livex",
+    "hooks",
+    "Hooks",
+    "hooksy",
+    ".",
+    "..",
+    ";",
+    "\\",
+    " ",
+    "\u00e9",
+    "",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_nothing_gets_through_but_what_is_exempt(path_info):
+    reached = []
+    maintenance = Maintenance()
+    app = make_shop(maintenance=maintenance, exempt_prefixes=("/hooks",))
+
+    @app.post("/<path:rest>")
+    def anything(rest):
+        reached.append(request.path)
+        return "in"
+
+    maintenance.enable(mode="full")
+    reply = app.test_client().post("/", environ_overrides={"PATH_INFO": path_info})
+    path = "/" + path_info.encode("latin-1").decode("utf-8", "replace").lstrip("/")
+    exempt = path == "/_ops/live" or path.split("/")[1] == "hooks"
+    assert (reply.status_code != 503) == exempt
+    assert reached in ([], [path] if exempt else [])
 
 
 def test_exempt_prefixes_come_from_the_settings_when_not_given(monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from flask import Blueprint, Flask, abort, url_for
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -166,6 +168,32 @@ def test_several_apps_have_probes_of_their_own():
     add_probes(other, prefix="/_o")
     assert one.test_client().get("/_o/live").status_code == 404
     assert other.test_client().get("/_o/live").status_code == 200
+
+
+def test_probes_added_too_late_are_refused_by_flask_and_not_half_mounted():
+    app = Flask("app")
+    app.add_url_rule("/", "index", lambda: "ok")
+    app.test_client().get("/")
+    with pytest.raises(AssertionError, match="already handled its first request"):
+        add_probes(app)
+    assert app.test_client().get("/_ops/live").status_code == 404
+
+
+PIECES = ["/", "//", "_ops", "live", "ready", "LIVE", ".", "..", ";", "\\", " ", "%2f", "\u00e9", "x", ""]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_the_short_cut_answers_exactly_what_flask_would(path_info):
+    both, flask_alone = Flask("both"), Flask("alone")
+    for app in (both, flask_alone):
+        app.add_url_rule("/<path:rest>", "rest", lambda rest: (rest, 404))
+        add_probes(app)
+    entry_of(flask_alone).shortcut(None)
+    replies = [
+        app.test_client().get("/", environ_overrides={"PATH_INFO": path_info}) for app in (both, flask_alone)
+    ]
+    assert replies[0].status_code == replies[1].status_code
+    assert replies[0].data == replies[1].data
 
 
 def test_schema_holds_the_probes_only_when_asked():
