@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,7 +15,7 @@ from ..health.deadline import lane_threads, running_lanes
 from ..health.runner import CalledOff
 
 if TYPE_CHECKING:
-    from ..health.runner import Lane, Run
+    from ..health.runner import Lane, Run, Runner
 
 __all__ = ["Call"]
 
@@ -32,12 +32,12 @@ class Call:
     checks themselves may need, and ``asyncio.run`` would wait for it at the end. Made inside a running loop.
 
     Args:
-        call_off: asks the runner whether a run may be cancelled; needed where :meth:`drive` is.
+        runner: whose runs the call waits for or drives; None when it does neither.
     """
 
-    def __init__(self, call_off: Callable[[Run], bool] | None = None) -> None:
+    def __init__(self, runner: Runner | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._call_off = call_off
+        self._runner = runner
         self._abandoned = threading.Event()
         self._driven: dict[Future[Any], Run | None] = {}
 
@@ -66,6 +66,37 @@ class Call:
         except asyncio.CancelledError:
             self._abandon()
             raise
+
+    async def end_of(self, runs: Iterable[Run]) -> None:
+        """Wait until each of *runs* has ended or is past its deadline.
+
+        When the awaiting task is cancelled, so are their coroutines, as :meth:`result_of` has it.
+        """
+        try:
+            for run in runs:
+                await self._end_of(run)
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
+
+    async def _end_of(self, run: Run) -> None:
+        runner = cast("Runner", self._runner)
+        ended = self._loop.create_future()
+
+        def settle() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+                self._loop.call_soon_threadsafe(settle)
+
+        runner.when_done(run, tell)
+        alarm = self._loop.call_later(max(0.0, run.deadline - runner.clock()), settle)
+        try:
+            await ended
+        finally:
+            alarm.cancel()
 
     def drive(self, awaitable: Awaitable[T], timeout: float) -> T:
         """Bring *awaitable* to its end on the loop; called in the thread of a check's run.
@@ -108,7 +139,7 @@ class Call:
     def _abandon(self) -> None:
         self._abandoned.set()
         for future, run in list(self._driven.items()):
-            if run is not None and self._call_off is not None and self._call_off(run):
+            if run is not None and self._runner is not None and self._runner.call_off(run):
                 future.cancel()
 
     def _tell(self, settle: Callable[[Any], None], outcome: object) -> None:

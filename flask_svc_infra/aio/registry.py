@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from .. import health
 from ..health.registry import aggregate
+from ..health.runner import Run
 from ..health.waiting import wait
 from .call import Call
 from .sides import SYNC_SIDE, taking_sync_sides
@@ -106,8 +107,18 @@ class HealthRegistry:
         return not missing
 
     def _call(self) -> Call:
-        return Call(self.sync._runner.call_off)  # noqa: SLF001 - made for us
+        return Call(self.sync._runner)  # noqa: SLF001 - made for us
 
     async def _check(self, names: Iterable[str] | None = None) -> list[Report]:
-        call = self._call()
-        return await call.result_of(lambda: self.sync._check(names, drive=call.drive))  # noqa: SLF001 - as above
+        sync, call = self.sync, self._call()
+        asked = sync._start(names, drive=call.drive)  # noqa: SLF001 - as above
+        runs = [each for _, each in asked if isinstance(each, Run) and each.report is None]
+        await call.end_of(runs)
+
+        def answers() -> list[Report]:
+            return [sync._answer(lane, each) for lane, each in asked]  # noqa: SLF001 - as above
+
+        if any(run.report is None for run in runs):
+            # A deadline has passed: the verdict is given, and the listeners are told, in a thread.
+            return await call.result_of(answers)
+        return answers()

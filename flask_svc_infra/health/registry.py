@@ -184,9 +184,8 @@ class HealthRegistry:
     ) -> list[Report]:
         """Ask the checks named (None: all) and return their reports in that order. It blocks.
 
-        The way in for the other edges of this package. The async facade calls it with *drive*, from a daemon
-        thread of its own: on its loop's default executor it would keep the threads that the checks themselves
-        may need (``asyncio.to_thread``), and the process's exit would wait for it.
+        The way in for the other edges of this package; the async facade takes the two halves of it,
+        :meth:`_start` and :meth:`_answer`, and waits in between without blocking.
 
         Args:
             names: names of checks.
@@ -200,11 +199,22 @@ class HealthRegistry:
         Raises:
             KeyError: there is no check of a name.
         """
+        asked = self._start(names, drive=drive, within=within, max_age=max_age)
+        return [self._answer(lane, each, until) for lane, each in asked]
+
+    def _start(
+        self,
+        names: Iterable[str] | None,
+        *,
+        drive: Drive | None = None,
+        within: Within | None = None,
+        max_age: float = 0.0,
+    ) -> list[tuple[Lane, Report | Run]]:
+        """Start what :meth:`_check` asks for, without waiting: a report that is there, or a run in flight."""
         lanes = [self._lane(name) for name in names] if names is not None else list(self._lanes.values())
         within = within or self._within
         self._refresher.attend(self, lanes, within)
-        asked = [self._ask(lane, drive, within, max_age) for lane in lanes]
-        return [self._answer(lane, each, until) for lane, each in zip(lanes, asked, strict=True)]
+        return [(lane, self._ask(lane, drive, within, max_age)) for lane in lanes]
 
     def _wait(
         self,
@@ -235,7 +245,7 @@ class HealthRegistry:
                 return report
         return self._runner.start(lane, drive=drive, within=within)
 
-    def _answer(self, lane: Lane, asked: Report | Run, until: float | None) -> Report:
+    def _answer(self, lane: Lane, asked: Report | Run, until: float | None = None) -> Report:
         if isinstance(asked, Report):
             return asked
         report = self._runner.wait(asked, until=until)

@@ -92,7 +92,7 @@ class Lane:
 class Run:
     """One run of a check, shared by all who ask while it is in flight."""
 
-    __slots__ = ("askers", "began", "chain", "deadline", "done", "lane", "late", "report")
+    __slots__ = ("askers", "began", "chain", "deadline", "done", "lane", "late", "report", "watchers")
 
     def __init__(self, lane: Lane, began: float) -> None:
         self.lane = lane
@@ -103,6 +103,7 @@ class Run:
         self.report: Report | None = None
         self.late = False  # the report says that the deadline passed
         self.askers = 1
+        self.watchers: list[Callable[[], object]] = []
 
 
 class Runner:
@@ -169,6 +170,14 @@ class Runner:
         if last is not None and max_age > 0 and self.clock() - last.finished <= max_age:
             return replace(last, reused=True)
         return None
+
+    def when_done(self, run: Run, tell: Callable[[], object]) -> None:
+        """Call *tell*, which must not raise, in the run's thread when it has ended; at once if it has."""
+        with self._lock:
+            if not run.done.is_set():
+                run.watchers.append(tell)
+                return
+        tell()
 
     def call_off(self, run: Run) -> bool:
         """Free the lane of a run that the caller alone has asked for; tell whether it is so.
@@ -253,7 +262,9 @@ class Runner:
         with self._lock:
             if run.lane.run is run:
                 run.lane.run = None
-        run.done.set()
+            run.done.set()
+        for tell in run.watchers:
+            tell()
 
     def _settle(self, run: Run, result: HealthCheckResult, *, timed_out: bool) -> None:
         """Record the run's verdict, once, and announce it."""

@@ -275,6 +275,53 @@ def test_many_awaits_share_one_run_each():
     assert len(runs) == 1
 
 
+def test_many_who_wait_cost_no_thread_each():
+    release = threading.Event()
+
+    async def main() -> None:
+        registry = registry_of(one=lambda: release.wait(10), two=says(HEALTHY))
+        async with ticking(1.0):
+            tasks = [asyncio.create_task(registry.check_all()) for _ in range(1000)]
+            await eventually(lambda: threads_named("svc-infra-check-one"))
+            await asyncio.sleep(0.1)
+            assert len(threads_named("svc-infra")) <= 2
+            release.set()
+            results = await asyncio.gather(*tasks)
+        assert {result.status for result in results} == {HEALTHY}
+
+    asyncio.run(main())
+
+
+def test_listener_of_an_overdue_check_does_not_block_the_loop():
+    hung = threading.Event()
+
+    def slow_listener(_: object) -> None:
+        time.sleep(0.5)
+
+    async def main() -> None:
+        registry = HealthRegistry(on_change=slow_listener)
+        registry.add("hung", lambda: hung.wait(10), timeout=0.1)
+        async with ticking():
+            assert (await registry.check_one("hung")).status is UNHEALTHY
+        hung.set()
+
+    asyncio.run(main())
+
+
+def test_asking_a_hung_check_again_and_again_piles_nothing_up():
+    hung = threading.Event()
+
+    async def main() -> None:
+        registry = registry_of(hung=(lambda: hung.wait(10), {"timeout": 0.1}))
+        for _ in range(20):
+            await registry.check_one("hung")
+        (lane,) = registry.sync._lanes.values()
+        assert len(lane.run.watchers) == 1
+        hung.set()
+
+    asyncio.run(main())
+
+
 def test_wait_until_healthy_returns_at_once_when_healthy():
     assert asyncio.run(registry_of(test=says(HEALTHY)).wait_until_healthy(timeout=5)) is True
     assert asyncio.run(HealthRegistry().wait_until_healthy(timeout=1)) is True
