@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.clock import FakeClock
 from support.gunicorn_runner import Gunicorn
 from support.postgres import PostgresServer
@@ -21,6 +22,10 @@ from support.prometheus import Alertmanager, Prometheus
 from support.proxy import FaultProxy
 from support.valkey import ValkeyServer
 from support.web import WebServer
+
+# A busy machine is no finding: what an example may take is for the test to say, where it matters.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
