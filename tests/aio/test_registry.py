@@ -38,7 +38,7 @@ def registry_of(**checks) -> HealthRegistry:
 
 
 @asynccontextmanager
-async def ticking(most: float = 0.25) -> AsyncIterator[None]:
+async def ticking(most: float = 0.4) -> AsyncIterator[None]:
     """Fail when the loop stands still for *most* seconds; a blocked one does for a whole check."""
     longest = 0.0
 
@@ -193,7 +193,7 @@ def test_checks_run_at_the_same_time():
     began = time.monotonic()
     result = asyncio.run(registry_of(one=nap, two=nap, three=doze, four=doze).check_all())
     assert result.status is HEALTHY
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 1.1
 
 
 def test_latency_is_measured():
@@ -330,7 +330,7 @@ def test_wait_until_healthy_returns_at_once_when_healthy():
 def test_wait_until_healthy_keeps_its_deadline():
     began = time.monotonic()
     assert asyncio.run(registry_of(t=says(UNHEALTHY)).wait_until_healthy(timeout=0.3, interval=0.1)) is False
-    assert 0.28 < time.monotonic() - began < 1.2
+    assert 0.28 < time.monotonic() - began < 3.0
 
 
 def test_wait_until_healthy_sees_it_come_up():

@@ -65,7 +65,7 @@ def test_body_that_drips_for_ever_exits_1_at_the_timeout(serve, probe):
     began = time.monotonic()
     code, out, _ = probe("-t", "0.3", serve(drip(b"HTTP/1.1 200 OK\r\n\r\n")).url)
     assert (code, "timeout" in out) == (1, True)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3.0
 
 
 @pytest.mark.parametrize("form", [["-t", "0.2"], ["-t0.2"], ["--timeout", "0.2"], ["--timeout=0.2"]])
