@@ -16,7 +16,15 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-__all__ = ["DEFAULT_BUCKETS", "PREFIX", "Settings", "parse_flag", "require_path", "require_word"]
+__all__ = [
+    "DEFAULT_BUCKETS",
+    "PREFIX",
+    "Settings",
+    "parse_flag",
+    "require_bool",
+    "require_path",
+    "require_word",
+]
 
 PREFIX = "SVC_INFRA_"
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -79,6 +87,19 @@ def require_word(subject: str, value: Any) -> str:
         ConfigurationError: it is none; the message names *subject*.
     """
     return _required(subject, value, _name)
+
+
+def require_bool(subject: str, value: Any) -> bool:
+    """Return *value*, which an argument gave and which must be True or False: ``"False"`` counts as true.
+
+    Raises:
+        ConfigurationError: it is neither; the message names *subject*.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(
+            f"{subject} is {value!r}, which cannot work; nothing was mounted. Give True or False."
+        )
+    return value
 
 
 def _required(subject: str, value: Any, read: Callable[[Any], str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .config import require_bool
 from .health import HealthRegistry, add_health_routes
 from .mounts import mounts_of, settings_of
 from .obs import add_observability
@@ -93,6 +94,8 @@ class SvcInfra:
             "circuit_gate": circuit_gate,
             "metrics": metrics,
         }
+        for part, wanted in self._wanted.items():
+            require_bool(part, wanted)
         if app is not None:
             self.init_app(app)
 

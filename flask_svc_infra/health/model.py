@@ -115,6 +115,10 @@ class HealthCheck:
                 f"{subject} was given a {type(self.check_fn).__name__}, which cannot be called; "
                 "nothing was registered. Pass a function that takes no arguments."
             )
+        if not isinstance(self.critical, bool):
+            raise ConfigurationError(
+                f"{subject} has critical={self.critical!r}; nothing was registered. Pass True or False."
+            )
         require_seconds(subject, "timeout", self.timeout)
         if self.interval is not None:
             require_seconds(subject, "interval", self.interval)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Blueprint, Flask, Response, request
 
+from ..config import require_bool
 from ..errors import ConfigurationError
 from ..mounts import Answer, Probe, ProbeKind, mounts_of, settings_of
 from ..shortcut import install_shortcut
@@ -78,6 +79,8 @@ def add_health_routes(
     require_app(app, "add_health_routes")
     behind = sync_registry(registry)
     prefix = _require_prefix(prefix)
+    require_bool("include_in_schema", include_in_schema)
+    require_bool("detailed_on_failure", detailed_on_failure)
     settings = settings_of(app)
     mounts = mounts_of(app)
     place = f"the health routes at '{prefix}'"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, request
 
+from ..config import require_bool
 from ..errors import ConfigurationError
 from ..mounts import Hold, Mounts, mounts_of
 from .forking import renew_in_children
@@ -63,6 +64,7 @@ def add_startup_probe(
     require_app(app, "add_startup_probe")
     require_seconds("add_startup_probe", "timeout", timeout, zero=True)
     require_seconds("add_startup_probe", "interval", interval, zero=True)
+    require_bool("block", block)
     registry = _registry_of(checks)
     registry._within = context_of(app)  # noqa: SLF001 - sync checks see the app
     if not block:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import logging
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from prometheus_client import CollectorRegistry
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import require_path
 from ..errors import ConfigurationError
-from ..mounts import entry_of, mounts_of, settings_of
-from . import catalog, multiprocess
-from .collectors import AppState, Refresher, process_state
-from .exposition import Authorize, Exposition, Families
-from .http import HttpMetrics
-from .instruments import Instruments
-from .pools import measure_pools
-from .routes import Classifier, Routes
-from .scrape import AppCollector
+from ..mounts import mounts_of, settings_of
+from . import multiprocess
+from .exposition import Authorize
+from .listener import parse_address
+from .mounting import Mounted, Wishes
+from .pools import require_engines
+from .routes import Classifier
 
 if TYPE_CHECKING:
     from flask import Flask
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["add_observability"]
 
-_logger = logging.getLogger("flask_svc_infra.obs")
-PART = "obs"
+_SVC_INFRA = "svc-infra"
 
 
 def add_observability(
@@ -41,6 +33,9 @@ def add_observability(
     skip_metric_paths: Iterable[str] | None = None,
     route_classifier: Classifier | None = None,
     authorize: Authorize | None = None,
+    listen: str | None = None,
+    compat: Literal["svc-infra"] | None = None,
+    registries: Sequence[CollectorRegistry] = (),
 ) -> Callable[[], None]:
     """Count and time the app's requests and expose them, with everything else this package measures.
 
@@ -58,85 +53,50 @@ def add_observability(
         authorize: called with the request and ``"metrics"``; a scrape for which it is not true gets 403.
         None:
             everyone who reaches the port may scrape.
+        listen: ``host:port`` on which the metrics are answered too, whatever the path, by one process of
+            the host. None: on the app's own port alone.
+        compat: ``"svc-infra"`` shows requests under that library's ``http_server_*`` names as well.
+        registries: of users' metrics, shown beside those of prometheus_client's default registry. What is
+            appended later is shown too.
 
     Returns:
         A callable that takes everything off the app again; calling it twice makes no difference.
 
     Raises:
-        ConfigurationError: a path that cannot work, or a setting, or ``PROMETHEUS_MULTIPROC_DIR`` names a
-            directory that cannot be made; nothing was mounted.
+        ConfigurationError: a path, a callable, an engine or a setting that is none, or
+            ``PROMETHEUS_MULTIPROC_DIR`` names a directory that cannot be made; nothing was mounted.
         RuntimeError: the app is measured already, or serves something else at the metrics path.
     """
     settings = settings_of(app)
-    path = settings.metrics_path if metrics_path is None else require_path("metrics_path", metrics_path)
-    skip = _checked_all(skip_metric_paths)
-    if route_classifier is not None and not callable(route_classifier):
+    _require_callable("route_classifier", route_classifier, "a URL rule and a method and returns a class")
+    _require_callable("authorize", authorize, "a request and an action and returns whether it is allowed")
+    if compat not in (None, _SVC_INFRA):
         raise ConfigurationError(
-            f"route_classifier is {route_classifier!r}, which cannot be called; nothing was mounted. "
-            "Give a function that takes a URL rule and a method and returns a class."
+            f"compat is {compat!r}, which is unknown; nothing was mounted. Give '{_SVC_INFRA}', or None."
         )
-    if authorize is not None and not callable(authorize):
-        raise ConfigurationError(
-            f"authorize is {authorize!r}, which cannot be called; nothing was mounted. "
-            "Give a function that takes a request and an action and returns whether it is allowed."
-        )
+    wishes = Wishes(
+        path=settings.metrics_path if metrics_path is None else require_path("metrics_path", metrics_path),
+        skip=_checked_all(skip_metric_paths),
+        engines=require_engines(db_engines or ()),
+        classifier=route_classifier,
+        authorize=authorize,
+        listen=None if listen is None else parse_address(listen),
+        compat=compat is not None,
+        registries=registries,
+    )
     if not settings.metrics_enabled:
         return lambda: None
     directory = _directory()
     mounts = mounts_of(app)
-    _refuse_taken(app, path)
+    _refuse_taken(app, wishes.path)
     mounts.claim("observability", "Call add_observability once per app, or call what it returned first.")
     multiprocess.warn_if_late()
-
-    tag, release_tag = _take_tag(app, path)
-    specs = [spec for spec in catalog.CATALOG if spec.scope == "app"]
-    own = Instruments(specs, buckets=settings.metrics_buckets, directory=directory, tag=tag)
-    process = process_state(directory)
-    state = AppState(own, mounts)
-    routes = Routes(own, route_classifier)
-    registry = CollectorRegistry(auto_describe=True)
-    weak_app = weakref.ref(app)
-
-    def rule_of(environ: dict[str, Any]) -> str | None:
-        served = weak_app()
-        return None if served is None else _match(served, environ)
-
-    def collect() -> Families:
-        served = weak_app()
-        if served is not None:
-            try:
-                routes.prepare_errors(served.url_map.iter_rules(), http.is_skipped)
-            except OSError as error:
-                http.complain(error)
-        return collector.scrape()
-
-    exposition = Exposition(collect, authorize=authorize)
-    http = HttpMetrics(own, routes, match=rule_of, answer=exposition, paths=(path,), skip=skip)
-    collector = AppCollector(own, process, state, http, registry)
-    registry.register(collector)
-    if directory is not None:
-        http.after = Refresher(collector.refresh)
-
-    mounts.parts[PART] = collector
-    mounts.parts["obs.registry"] = registry
-    mounts.metrics_paths = (*mounts.metrics_paths, path)
-    entry_of(app).observe(http.middleware)
-    stop_pools = measure_pools(db_engines or (), process)
-    undone = False
+    mounted: list[Mounted] = [Mounted(app, wishes, directory)]
 
     def undo() -> None:
-        nonlocal undone
-        if undone:
-            return
-        undone = True
-        entry_of(app).observe(None)
-        mounts.metrics_paths = tuple(other for other in mounts.metrics_paths if other != path)
-        mounts.parts.pop(PART, None)
-        mounts.parts.pop("obs.registry", None)
-        stop_pools()
-        state.close()
-        release_tag()
-        mounts.release("observability")
+        while mounted:
+            mounted.pop().remove()
+            mounts.release("observability")
 
     return undo
 
@@ -151,41 +111,6 @@ def _directory() -> Path | None:
         ) from error
 
 
-def _match(app: Flask, environ: dict[str, Any]) -> str | None:
-    """Match a request again whose context is gone, as after an exception that Flask let through."""
-    try:
-        adapter = app.create_url_adapter(app.request_class(environ, populate_request=False))
-        if adapter is None:
-            return None
-        rule, _ = adapter.match(return_rule=True)
-    except Exception:  # it matches nothing, for whatever reason: a hostile Host, a path that is not UTF-8
-        return None
-    return rule.rule
-
-
-_tags: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-
-
-def _take_tag(app: Flask, path: str) -> tuple[str, Callable[[], None]]:
-    """Return what tells this app's files from another's, the same in every worker that builds the same apps.
-
-    It is made of the app's import name and metrics path; apps that share both are numbered in the order in
-    which they are set up, and a number is free again when its app is gone.
-    """
-    taken = set(_tags.values())
-    for number in itertools.count():
-        digest = hashlib.sha256(f"{app.import_name}\0{path}\0{number}".encode()).hexdigest()
-        tag = f"a{digest[:12]}"  # it becomes part of a file name, where a number would be a time
-        if tag not in taken:
-            break
-    _tags[app] = tag
-
-    def release() -> None:
-        _tags.pop(app, None)
-
-    return tag, release
-
-
 def _checked(path: Any, argument: str) -> str:
     if not isinstance(path, str) or not path.startswith("/") or any(c in path for c in "<>?# \t\r\n"):
         raise ConfigurationError(
@@ -193,6 +118,14 @@ def _checked(path: Any, argument: str) -> str:
             "slash, as in '/metrics'."
         )
     return path
+
+
+def _require_callable(argument: str, value: Any, takes: str) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(
+            f"{argument} is {value!r}, which cannot be called; nothing was mounted. "
+            f"Give a function that takes {takes}."
+        )
 
 
 def _checked_all(paths: Iterable[str] | None) -> tuple[str, ...]:

@@ -9,15 +9,32 @@ from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigurationError
 from . import catalog
 
 if TYPE_CHECKING:
     from .collectors import ProcessState
 
-__all__ = ["measure_pools"]
+__all__ = ["measure_pools", "require_engines"]
 
 _lock = threading.Lock()
 _measured: weakref.WeakKeyDictionary[Any, _Pool] = weakref.WeakKeyDictionary()
+
+
+def require_engines(engines: Iterable[Any]) -> tuple[Any, ...]:
+    """Return *engines* as they were given.
+
+    Raises:
+        ConfigurationError: one of them is no engine.
+    """
+    engines = tuple(engines)
+    for engine in engines:
+        if not hasattr(getattr(engine, "sync_engine", engine), "pool"):
+            raise ConfigurationError(
+                f"db_engines holds a {type(engine).__name__}, which has no connection pool; nothing was "
+                "mounted. Pass SQLAlchemy engines, as in [create_engine(url)]."
+            )
+    return engines
 
 
 def measure_pools(engines: Iterable[Any], process: ProcessState) -> Callable[[], None]:

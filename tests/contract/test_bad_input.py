@@ -21,7 +21,7 @@ from flask_svc_infra.health import (
     check_url,
 )
 from flask_svc_infra.obs import add_observability
-from flask_svc_infra.ops import add_maintenance_mode, add_probes
+from flask_svc_infra.ops import add_maintenance_mode, add_probes, circuit_gate
 from flask_svc_infra.resilience import CircuitBreaker, RetryConfig, retry_sync, with_retry
 
 NEVER_SECONDS = [-1, -0.001, math.nan, math.inf, "30", None, True, [1]]
@@ -327,3 +327,41 @@ def test_multiprocess_directory_that_cannot_be_made_is_named_with_the_cure(where
     assert "every worker" in message
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     SvcInfra(app)
+
+
+@pytest.mark.parametrize("given", ["False", "no", 0, 1, None], ids=repr)
+def test_word_for_a_flag_is_refused_because_it_would_count_as_true(given):
+    """``detailed_on_failure=os.getenv("DETAILS")`` is "False", and true."""
+    app, registry = bare_app(), HealthRegistry()
+    refused(lambda: add_health_routes(app, registry, detailed_on_failure=given), names="detailed_on_failure")
+    refused(lambda: add_health_routes(app, registry, include_in_schema=given), names="include_in_schema")
+    refused(lambda: add_probes(app, include_in_schema=given), names="include_in_schema")
+    refused(lambda: registry.add("db", answers(HEALTHY), critical=given), names="critical")
+    refused(lambda: add_startup_probe(app, [answers(HEALTHY)], block=given), names="block")
+    for part in ("probes", "health_routes", "maintenance_mode", "circuit_gate", "metrics"):
+        refused(lambda part=part: SvcInfra(app, **{part: given}), names=part)
+    SvcInfra(app)
+
+
+@pytest.mark.parametrize("given", [None, "payments", 5], ids=repr)
+def test_circuit_gate_wants_a_breaker(given):
+    refused(lambda: circuit_gate(given), names="circuit_gate")
+
+
+@pytest.mark.parametrize("host", ["db:5432", "http://db", "db/x", "[::1]", "a b"])
+def test_host_with_a_port_or_a_scheme_is_refused(host):
+    refused(lambda: check_tcp(host, 5432), names="host")
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1", "127.0.0.1", "db.internal", "db-0.db"])
+def test_every_kind_of_host_is_taken(host):
+    assert check_tcp(host, 5432).name == f"{host}:5432"
+
+
+@pytest.mark.parametrize(
+    "given", [["postgresql://u@h/d"], [None], [object()]], ids=lambda g: type(g[0]).__name__
+)
+def test_engines_must_have_a_pool(given):
+    app = bare_app()
+    refused(lambda: add_observability(app, db_engines=given), names="db_engines")
+    add_observability(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -63,13 +64,22 @@ def connect(host: str, port: int, deadline: float) -> socket.socket:
 
 def require_address(factory: str, host: Any, port: Any) -> None:
     """Refuse, on behalf of *factory*, what is no host and no port."""
-    if not isinstance(host, str) or not host.strip() or any(sign in host for sign in "/@ \t\r\n"):
+    if not isinstance(host, str) or not _is_host(host):
         raise ConfigurationError(
             f"{factory} was given a host that is none; no check was made. Pass a host name or an address, "
-            "without a scheme or a path."
+            "without a scheme, a port or a path."
         )
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= _LARGEST_PORT:
         raise ConfigurationError(
             f"{factory} was given port {port!r} for '{host}'; no check was made. "
             "Pass a number from 1 to 65535."
         )
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:  # an IPv6 address, or a port that belongs into an argument of its own
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            return False
+    return bool(host.strip()) and not any(sign in host for sign in "/@ \t\r\n")
