@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     from .rules import Scope
     from .slo import SLO
 
-__all__ = ["FROM_COUNTERS", "Series"]
+__all__ = ["FROM_COUNTERS", "Series", "is_short"]
 
 FROM_COUNTERS = ("5m", "1h")
 """The windows of the first page; their rates are taken from the counters themselves."""
 
+LONGEST_SHORT = "6h"
+"""Up to here windows are summed from samples every half minute, beyond it from one every five minutes."""
+
 Matchers = list[tuple[str, str, str]]
+
+
+def is_short(window: str) -> bool:
+    """Tell whether *window* is one of those that page."""
+    return promql.seconds(window) <= promql.seconds(LONGEST_SHORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +100,5 @@ class Series:
         """What *kind* (requests or errors) amounts to over *window*, in no particular unit."""
         if window in FROM_COUNTERS:
             return self.recorded(f"slo:{kind}:rate{window}")
-        return f"sum_over_time({self.recorded(f'slo:{kind}:rate5m')}[{window}])"
+        kept = "rate5m" if is_short(window) else "every5m"
+        return f"sum_over_time({self.recorded(f'slo:{kind}:{kept}')}[{window}])"

@@ -33,8 +33,10 @@ def test_what_is_generated_is_a_rule_file(flask_command, tmp_path):
         "svc-infra-service",
         "svc-infra-slo-availability",
         "svc-infra-slo-availability-long",
+        "svc-infra-slo-availability-tiles",
         "svc-infra-slo-fast",
         "svc-infra-slo-fast-long",
+        "svc-infra-slo-fast-tiles",
     ]
     assert all(rule["labels"]["team"] == "a" for group in groups for rule in group["rules"])
 

@@ -228,7 +228,7 @@ def test_a_threshold_no_outage_could_reach_is_lowered(tmp_path):
 def test_alerts_look_back_no_further_than_the_objective():
     document = yaml.safe_load(rules(SLO("day", objective=0.99, window="1d")))
     alerts = [rule for group in document["groups"] for rule in group["rules"] if "alert" in rule]
-    assert [alert["labels"].get("window") for alert in alerts] == ["1h", "6h", "1d", None]
+    assert [alert["labels"].get("window") for alert in alerts] == ["1h", "6h", None, "1d"]
 
 
 def test_alert_annotations_carry_the_numbers(tmp_path):
