@@ -148,6 +148,10 @@ class SLO:
         for status in statuses:
             if not _STATUS.fullmatch(status):
                 raise self._refused(f"has exclude_status {status!r}", cure)
+        if "5xx" in statuses:
+            raise self._refused(
+                "leaves out every 5xx", "Nothing could be bad then; leave out single statuses."
+            )
         if statuses and self.latency is not None:
             raise self._refused(
                 "has both latency and exclude_status",

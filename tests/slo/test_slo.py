@@ -113,6 +113,10 @@ def test_statuses_are_numbers_or_classes():
     assert SLO("x", objective=0.9, exclude_status=[404, "3XX", "404"]).exclude_status == ("404", "3xx")
 
 
+def test_an_objective_that_nothing_could_break_is_refused():
+    assert "Nothing could be bad" in refusal(exclude_status=["5xx"])
+
+
 def test_a_latency_objective_cannot_leave_statuses_out():
     assert "no status label" in refusal(latency=0.5, exclude_status=[404])
 
