@@ -21,16 +21,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import threading
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .config import PREFIX, Settings
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 __all__ = [
     "child_exit",
@@ -42,11 +37,10 @@ __all__ = [
     "post_worker_init",
     "pre_request",
     "when_ready",
+    "worker_int",
 ]
 
 _DRAIN_KEY = f"{PREFIX}DRAIN_SECONDS"
-_told_early = False
-"""Whether this worker was told to stop before gunicorn had given it a handler of its own."""
 _GRACE = 30
 """gunicorn's own default: seconds for requests in flight, which the drain must not eat up."""
 
@@ -100,7 +94,9 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Let SIGTERM begin the drain at once and a second one end it; name what a fork would lose."""
-    _chain_master(server)
+    from .ops import signals
+
+    signals.chain_master(server)
     threads = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     if server.cfg.preload_app and threads:
         server.log.warning(
@@ -133,7 +129,7 @@ def nworkers_changed(_server: Any, new_value: int, old_value: int | None) -> Non
 
 def post_worker_init(worker: Any) -> None:
     """Give the app's readiness the drain's hold, and let SIGTERM wait for the drain."""
-    from .ops import draining
+    from .ops import draining, signals
 
     seconds = _drain_seconds_in(os.environ)
     app: Any = getattr(worker, "wsgi", None)
@@ -156,9 +152,8 @@ def post_worker_init(worker: Any) -> None:
         seconds = limit / 2
     draining.board().seconds = seconds
     if seconds > 0:
-        _chain_worker(seconds)
-    if _told_early:
-        _kill(os.getpid(), signal.SIGTERM)
+        signals.chain_worker(seconds)
+    signals.repeat_early()
 
 
 def pre_request(worker: Any, req: Any) -> None:
@@ -168,6 +163,14 @@ def pre_request(worker: Any, req: Any) -> None:
 
     if draining.is_draining() and hasattr(req, "force_close"):
         req.force_close()
+
+
+def worker_int(_worker: Any) -> None:
+    """Let a worker that has to quit while draining be gone in a second, whatever its threads do."""
+    from .ops import draining, signals
+
+    if draining.is_draining():
+        signals.leave_within(1.0)
 
 
 def child_exit(_server: Any, worker: Any) -> None:
@@ -187,94 +190,6 @@ def on_exit(server: Any) -> None:
         server.log.debug("nothing shared was removed: %s", error)
 
 
-def _chain_master(server: Any) -> None:
-    """The first SIGTERM begins the drain before gunicorn queues it; a second one makes the workers quit.
-
-    gunicorn's master looks at no SIGTERM while it waits for its workers, so the second is turned into
-    SIGQUIT. A worker inherits this handler until it has its own; a signal it gets until then would be lost,
-    and is noted.
-    """
-    from .ops import draining
-
-    board = draining.board()
-    theirs = signal.getsignal(signal.SIGTERM)
-    master = os.getpid()
-    seen = False
-
-    def on_term(signum: int, frame: FrameType | None) -> None:
-        global _told_early  # noqa: PLW0603 - read in the child that inherited this handler
-        nonlocal seen
-        _told_early = os.getpid() != master
-        if not _told_early and board.seconds > 0:
-            if seen:
-                for pid in list(server.WORKERS):
-                    _kill(pid, signal.SIGQUIT)
-                signum = signal.SIGQUIT
-            else:
-                board.begin()
-            seen = True
-        theirs(signum, frame)  # type: ignore[operator,misc]
-
-    signal.signal(signal.SIGTERM, on_term)
-
-
-def _chain_worker(seconds: float) -> None:
-    """Let SIGTERM come through to gunicorn's worker only when the drain is over.
-
-    Nothing here may block, lock or log: it runs between any two instructions. The time is waited for in a
-    thread of the operating system (under gevent too, where a patched thread's start is not safe here),
-    which sends the signal again. Repeated signals meanwhile change nothing: init systems send them to the
-    whole group.
-    """
-    from .ops import draining
-
-    board = draining.board()
-    theirs = signal.getsignal(signal.SIGTERM)
-    start_thread = _native("_thread", "start_new_thread")
-    sleep = _native("time", "sleep")
-    monotonic = _native("time", "monotonic")
-    born = board.retired
-    waiting = False
-
-    def remind(delay: float) -> None:
-        sleep(delay)
-        _kill(os.getpid(), signal.SIGTERM)
-
-    def on_term(signum: int, frame: FrameType | None) -> None:
-        nonlocal waiting
-        left = 0.0
-        if board.since is not None or board.retired == born:  # else replaced or dismissed: others serve on
-            left = draining.begin_here() + seconds - monotonic()
-        if left > 0:
-            if waiting:
-                return
-            waiting = True
-            try:
-                start_thread(remind, (left,))
-            except RuntimeError:  # no thread to be had: better to stop than never to
-                waiting = False
-            else:
-                return
-        theirs(signum, frame)  # type: ignore[operator,misc]
-
-    signal.signal(signal.SIGTERM, on_term)
-    signal.siginterrupt(signal.SIGTERM, False)  # as gunicorn has it: system calls of requests go on
-
-
-def _native(module: str, name: str) -> Any:
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None:
-        return getattr(import_module(module), name)
-    return monkey.get_original(module, name)
-
-
 def _patched() -> bool:
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
-
-
-def _kill(pid: int, signum: int) -> None:
-    try:
-        os.kill(pid, signum)
-    except ProcessLookupError:
-        return

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from threading import Event, Thread
 
 import pytest
@@ -205,3 +206,23 @@ def test_the_whole_extension_drains(serve):
     assert [server.get(path).status for path in served] == [200] * len(served)
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("worker_class", WORKERS)
+def test_a_second_sigterm_stops_at_once_whatever_is_in_flight(serve, worker_class):
+    source = APP.replace("time.sleep(1)", "time.sleep(30)")
+    env = {"SVC_INFRA_DRAIN_SECONDS": "20"}
+    server = serve(source=source, workers=2, env=env, **options(worker_class, preload=False))
+    Thread(target=lambda: ended(server), daemon=True).start()
+    time.sleep(0.3)
+    server.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    told = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait(timeout=10) == 0
+    assert time.monotonic() - told < 5
+
+
+def ended(server):
+    with suppress(OSError, http.client.HTTPException):
+        server.get("/slow", timeout=60)
