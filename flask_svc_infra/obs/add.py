@@ -10,15 +10,16 @@ from ..config import require_path
 from ..errors import ConfigurationError
 from ..mounts import mounts_of, settings_of
 from . import multiprocess
-from .exposition import Authorize
 from .listener import parse_address
 from .mounting import Mounted, Wishes
 from .pools import require_engines
-from .routes import Classifier
 
 if TYPE_CHECKING:
     from flask import Flask
     from prometheus_client import CollectorRegistry
+
+    from .exposition import Authorize
+    from .routes import Classifier
 
 __all__ = ["add_observability"]
 

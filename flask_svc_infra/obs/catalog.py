@@ -22,6 +22,12 @@ __all__ = [
     "CIRCUIT_STATES",
     "CLIENT_DURATION",
     "CLIENT_REQUESTS",
+    "COMPAT",
+    "COMPAT_DURATION",
+    "COMPAT_EXCEPTIONS",
+    "COMPAT_IN_FLIGHT",
+    "COMPAT_REQUESTS",
+    "COMPAT_SIZE",
     "CONTRACT",
     "FILES_SKIPPED",
     "HEALTH_DURATION",
@@ -290,6 +296,54 @@ FILES_SKIPPED = MetricSpec(
     kind="counter",
     help="Damaged multiprocess files that were set aside; what they held is missing from the totals.",
 )
+
+COMPAT_REQUESTS = MetricSpec(
+    name="http_server_requests_total",
+    kind="counter",
+    help="Requests answered, under svc-infra's name.",
+    labels=("method", "route", "code"),
+    scope="app",
+)
+COMPAT_DURATION = MetricSpec(
+    name="http_server_request_duration_seconds",
+    kind="histogram",
+    help="Seconds from a request's arrival to the end of its response, under svc-infra's name.",
+    labels=("route", "method"),
+    buckets=DEFAULT_BUCKETS,
+    scope="app",
+    configurable=True,
+)
+COMPAT_IN_FLIGHT = MetricSpec(
+    name="http_server_inflight_requests",
+    kind="gauge",
+    help="Requests being answered now, by route, under svc-infra's name.",
+    labels=("route",),
+    mode="livesum",
+    scope="app",
+)
+COMPAT_SIZE = MetricSpec(
+    name="http_server_response_size_bytes",
+    kind="histogram",
+    help="Bytes of a response's body, under svc-infra's name.",
+    labels=("route", "method"),
+    buckets=(256, 512, 1024, 2048, 4096, 8192, 32768, 131072, 524288, 1048576),
+    scope="app",
+)
+COMPAT_EXCEPTIONS = MetricSpec(
+    name="http_server_exceptions_total",
+    kind="counter",
+    help="Exceptions no handler of the app took, under svc-infra's name.",
+    labels=("route", "method"),
+    scope="app",
+)
+COMPAT: tuple[MetricSpec, ...] = (
+    COMPAT_REQUESTS,
+    COMPAT_DURATION,
+    COMPAT_IN_FLIGHT,
+    COMPAT_SIZE,
+    COMPAT_EXCEPTIONS,
+)
+"""Shown beside the others with ``compat="svc-infra"`` only."""
 
 CONTRACT = frozenset({HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_PROGRESS, BREAKER_STATE})
 """Shown by name even before they have a value."""

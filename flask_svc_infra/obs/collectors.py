@@ -16,9 +16,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import resilience
 from ..events import CheckFinished, Retried, Transition, check_finished, circuit_transition, retried
-from ..resilience import live_breakers
+from ..resilience import live_breakers, live_bulkheads
 from . import catalog, compaction
 from .instruments import Instruments
 from .owners import PROCESS_TAG
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AppState", "ProcessState", "Refresher"]
 
-_live_bulkheads = getattr(resilience, "live_bulkheads", list)
 _UP = frozenset({"healthy", "degraded"})
 _OUTCOMES = (
     ("success", "successful_calls"),
@@ -104,7 +102,7 @@ class ProcessState:
     def _show_bulkheads(self) -> None:
         in_flight: dict[str, float] = {}
         limits: dict[str, float] = {}
-        for bulkhead in _live_bulkheads():
+        for bulkhead in live_bulkheads():
             name = bulkhead.name
             in_flight[name] = in_flight.get(name, 0.0) + bulkhead.in_flight
             limits[name] = limits.get(name, 0.0) + bulkhead.max_concurrent
@@ -136,7 +134,7 @@ class ProcessState:
         for breaker in live_breakers():
             stats = breaker.stats
             self._counted[breaker] = tuple(float(getattr(stats, field, 0)) for _, field in _OUTCOMES)
-        for bulkhead in _live_bulkheads():
+        for bulkhead in live_bulkheads():
             self._counted[bulkhead] = (float(bulkhead.rejected),)
 
 

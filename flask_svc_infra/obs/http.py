@@ -11,15 +11,19 @@ is recorded when it is exhausted or closed, whichever comes first. A body the ap
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter
+from time import perf_counter, time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client.samples import Exemplar
+
 from ..mounts import RULE_KEY, under
+from .bounds import bound_label
 from .catalog import HTTP_DURATION, HTTP_IN_PROGRESS, HTTP_REQUESTS
 from .routes import RouteSeries, method_label
 
@@ -64,7 +68,7 @@ class HttpMetrics:
         """Called with the clock's reading at the end of every counted request; must be quick."""
         self.exemplar: Callable[[], dict[str, str] | None] | None = None
         """Gives the labels of an exemplar for the current request; None when tracing is off."""
-        self.exemplars: dict[int, tuple[dict[str, str], float, float]] = {}
+        self._exemplars: dict[tuple[tuple[str, str], int], Exemplar] = {}
         self._answer = answer
         self._paths = paths
         self._skip = skip
@@ -161,6 +165,17 @@ class HttpMetrics:
             self.complain(error)
             return -1
         return bucket
+
+    def keep_exemplar(self, request: _Request, bucket: int, elapsed: float) -> None:
+        """Keep the trace of a request as the example of its bucket."""
+        if request.series is not None and request.exemplar is not None:
+            exemplar = Exemplar(request.exemplar, elapsed, time())
+            self._exemplars[request.series.labels, request.series.buckets.index(bucket)] = exemplar
+
+    def exemplars_by_bucket(self) -> dict[tuple[str, str, str], Exemplar]:
+        """Return the latest exemplar of each bucket, by method, path and upper bound."""
+        bounds = [bound_label(bound) for bound in (*self._bounds, math.inf)]
+        return {(*labels, bounds[index]): found for (labels, index), found in self._exemplars.copy().items()}
 
     def drop(self, end: Callable[[], None]) -> None:
         """Remember a stream that nobody closed; it is recorded at the next scrape.
@@ -265,9 +280,7 @@ class _Request:
             self.find(self.environ.get(RULE_KEY) or http.match(self.environ))
         bucket = http.record(self.series, status or self.status or "500", elapsed, self.progress)
         if self.exemplar is not None and bucket >= 0:
-            from time import time
-
-            http.exemplars[bucket] = (self.exemplar, elapsed, time())
+            http.keep_exemplar(self, bucket, elapsed)
         if http.after is not None:
             http.after(now)
 
