@@ -5,7 +5,7 @@ What is recorded for each objective, with the label ``slo`` and the labels that 
 ==========================================  ================================================================
 ``slo:requests:rate5m``, ``...:rate1h``     requests that count, per second
 ``slo:errors:rate5m``, ``...:rate1h``       those of them that were bad; 0, not absent, when none was
-``slo:requests:every5m``, ``slo:errors:..`` the rates over 5m, kept every 5m: each request is in just one
+``slo:requests:every5m`` (``slo:errors:``)  the rates over 5m, kept every 5m: each request is in just one
 ``slo:error_ratio{window=...}``             bad of all, over 5m, 30m, 1h, 2h, 6h, 1d, 3d and its own window
 ``slo:burn_rate{window=...}``               that ratio, in budgets: at 1 the budget lasts just its window
 ``slo:error_budget:remaining``              1: untouched, 0: spent, negative: overspent
@@ -15,7 +15,7 @@ What is recorded for each objective, with the label ``slo`` and the labels that 
 A ratio over a long window is the sum of errors over the sum of requests, never an average of short ratios: an
 average gives a quiet night the weight of a busy day. Over 1h it is taken from the counters themselves, since
 there the sums' five minutes of inertia would delay a page. Sums over days are taken of a sample every five
-minutes: a tenth of the work, which over 30 days and 50 objectives is the difference between seconds and one.
+minutes, a tenth of the work.
 
 Without requests there is no ratio (no series, so no NaN), and a budget nobody spent from is whole.
 """
@@ -35,7 +35,7 @@ __all__ = ["slo_groups"]
 EVALUATION_SECONDS = 30
 """The groups' own interval: sums of rates count requests only when it is known."""
 LONG_INTERVAL = "2m"
-"""Sums over days move slowly and cost more; half of Prometheus' lookback of 5m, so that no gap shows."""
+"""Sums over days move slowly and cost more; well below Prometheus' lookback of 5m, so that no gap shows."""
 TILE = "5m"
 """The interval at which the rates over 5m are kept for the long sums: they lie side by side, like tiles."""
 
