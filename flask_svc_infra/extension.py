@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .config import require_bool
 from .health import HealthRegistry, add_health_routes
 from .mounts import mounts_of, settings_of
-from .obs import add_observability
+from .obs import add_observability, make_exporter
 from .obs.objectives import declare_slos
 from .obs.slo import check_slos
 from .ops import (
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flask import Flask
+    from prometheus_client import CollectorRegistry
 
     from .config import Settings
     from .obs.slo import SLO
@@ -86,6 +87,8 @@ class SvcInfra:
         self.maintenance = Maintenance()
         self.slos = check_slos(slos)
         self._route_classifier = route_classifier
+        self._registries: list[CollectorRegistry] = []
+        self._exporter: Any = None
         self._db_engines = None if db_engines is None else tuple(db_engines)
         self._wanted = {
             "probes": probes,
@@ -123,6 +126,7 @@ class SvcInfra:
                     db_engines=self._db_engines,
                     metrics_path=settings.metrics_path,
                     route_classifier=self._route_classifier,
+                    registries=self._registries,
                 )
             self._mount(app, settings)
         except BaseException:  # so that it can be tried again: Flask can give up everything but blueprints
@@ -165,3 +169,18 @@ class SvcInfra:
                 cannot work.
         """
         return self.breakers.get(name, **options)
+
+    @property
+    def exporter(self) -> Any:
+        """A ``PrometheusMetrics`` of prometheus-flask-exporter, for ``@infra.exporter.counter(…)`` and its like.
+
+        Its metrics are shown by every app this object serves; it serves no path and measures no request of its
+        own. Made at the first use, before or after ``init_app``.
+
+        Raises:
+            MissingDriverError: prometheus-flask-exporter is not installed.
+        """
+        if self._exporter is None:
+            self._exporter = make_exporter()
+            self._registries.append(self._exporter.registry)
+        return self._exporter

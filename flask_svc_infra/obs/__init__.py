@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .add import add_observability
+    from .clients import instrument_httpx, instrument_requests
+    from .exporter import make_exporter
 
-_HOMES = {"add_observability": "add"}
+_HOMES = {
+    "add_observability": "add",
+    "instrument_httpx": "clients",
+    "instrument_requests": "clients",
+    "make_exporter": "exporter",
+}
 
-__all__ = ["add_observability"]
+__all__ = ["add_observability", "instrument_httpx", "instrument_requests", "make_exporter"]
 
 
 def __getattr__(name: str) -> Any:

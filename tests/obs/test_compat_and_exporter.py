@@ -138,3 +138,28 @@ class TestExporter:
         monkeypatch.setitem(sys.modules, "prometheus_flask_exporter", None)
         with pytest.raises(MissingDriverError, match=r"flask-svc-infra\[exporter\]"):
             make_exporter()
+
+    def test_extension_offers_it_before_and_after_init_app(self) -> None:
+        from flask_svc_infra import SvcInfra
+
+        infra = SvcInfra()
+        app = Flask("infra", static_folder=None)
+
+        @app.get("/early")
+        @infra.exporter.counter("early", "Early.")
+        def early() -> str:
+            return "early"
+
+        infra.init_app(app)
+
+        @app.get("/late")
+        @infra.exporter.counter("late", "Late.")
+        def late() -> str:
+            return "late"
+
+        client = app.test_client()
+        client.get("/early")
+        client.get("/late")
+        found = scrape(client)
+        assert (found("early_total"), found("late_total")) == (1, 1)
+        assert infra.exporter is infra.exporter
