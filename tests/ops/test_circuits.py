@@ -8,7 +8,7 @@ import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
 
-from flask_svc_infra.errors import CircuitBreakerError
+from flask_svc_infra.errors import CircuitBreakerError, ConfigurationError
 from flask_svc_infra.mounts import mounts_of
 from flask_svc_infra.ops import (
     add_circuit_error_handler,
@@ -17,6 +17,7 @@ from flask_svc_infra.ops import (
     circuit_breaker_dependency,
     circuit_gate,
 )
+from flask_svc_infra.resilience import CircuitBreaker
 
 FLAG = "CIRCUIT_OPEN"
 OPEN = (503, {"detail": "circuit open"})
@@ -224,3 +225,26 @@ def test_the_handler_stands_beside_a_catch_all_of_the_app(app):
         raise CircuitBreakerError("payments", state="open")
 
     assert app.test_client().get("/charge").status_code == 503
+
+
+def test_a_gate_for_what_is_no_breaker_is_refused():
+    with pytest.raises(ConfigurationError, match="given a str, which is no circuit breaker"):
+        circuit_gate("payments")
+
+
+def test_a_gate_stands_before_a_real_breaker_and_lets_its_trials_through(app, clock):
+    breaker = CircuitBreaker(
+        "payments", failure_threshold=1, recovery_timeout=30, success_threshold=1, clock=clock
+    )
+    app.add_url_rule("/pay", "pay", circuit_gate(breaker)(breaker.protect(lambda: "paid")))
+    client = app.test_client()
+    with pytest.raises(ZeroDivisionError), breaker:
+        1 / 0  # noqa: B018
+    assert said(client.get("/pay")) == OPEN
+    assert client.get("/pay").headers["Retry-After"] == "30"
+    assert breaker.stats.rejected_calls == 0
+    clock.advance(30)
+    assert client.get("/pay").text == "paid"
+    assert breaker.state == "closed"
+    breaker.force_open(reason="test")
+    assert client.get("/pay").headers["Retry-After"] == "30"

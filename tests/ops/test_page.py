@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from jinja2 import DictLoader
 
 from flask_svc_infra.ops import Maintenance, add_maintenance_mode
@@ -87,5 +87,13 @@ def test_context_processors_are_not_asked_for_they_may_need_what_is_down(app, ma
     def menu():
         raise RuntimeError("the database is down")
 
+    maintenance.enable(mode="full")
+    assert ask(app, BROWSER).mimetype == "text/html"
+
+
+def test_a_blueprint_of_the_users_with_our_name_is_no_obstacle(maintenance):
+    app = Flask("app")
+    app.register_blueprint(Blueprint("svc_infra_maintenance", "theirs"))
+    add_maintenance_mode(app, maintenance=maintenance)
     maintenance.enable(mode="full")
     assert ask(app, BROWSER).mimetype == "text/html"
