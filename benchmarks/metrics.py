@@ -4,8 +4,8 @@
     python benchmarks/metrics.py --quick         fewer rounds
 
 Requests are driven through WSGI in one process, so nothing but the application's own work is timed. The
-variants take turns within each round; what is quoted is the median over the rounds of a variant's time less bare
-Flask's in the same round. Each part runs in a process of its own, because prometheus_client decides at
+variants take turns within each round; what is quoted is the median over the rounds of a variant's time less
+bare Flask's in the same round. Each part runs in a process of its own, because prometheus_client decides at
 import whether values go to files.
 """
 
@@ -300,7 +300,7 @@ def report(rounds: int, requests: int) -> None:
     one = part("overhead", rounds, requests)
     several = part("overhead", rounds, requests, directory=True)
     base = "prometheus-flask-exporter, url_rule"
-    print("| variant | one process, µs | × exporter | multiprocess, µs | × exporter |")
+    print("| variant | one process, µs | x exporter | multiprocess, µs | x exporter |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in list(VARIANTS)[1:]:
         print(
@@ -314,12 +314,11 @@ def report(rounds: int, requests: int) -> None:
         for routes, dead in ((5, 0), (50, 0), (12, 0), (12, 256)):
             found = part("scrape", kind, routes, dead, directory=True)
             label = "flask-svc-infra" if kind == "ours" else "prometheus-flask-exporter"
-            print(
-                f"| {label} | {found['series']} | {dead} | {found['first']:.1f} | {found['later']:.1f} |"
-            )
+            print(f"| {label} | {found['series']} | {dead} | {found['first']:.1f} | {found['later']:.1f} |")
     print()
     ours_bytes, theirs = part("memory", "ours", 2000), part("memory", "theirs", 2000)
-    print(f"bytes per series: {ours_bytes:.0f}, prometheus_client {theirs:.0f}, ratio {ours_bytes / theirs:.2f}")
+    ratio = ours_bytes / theirs
+    print(f"bytes per series: {ours_bytes:.0f}, prometheus_client {theirs:.0f}, ratio {ratio:.2f}")
 
 
 def main() -> None:

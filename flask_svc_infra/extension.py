@@ -172,7 +172,7 @@ class SvcInfra:
 
     @property
     def exporter(self) -> Any:
-        """A ``PrometheusMetrics`` of prometheus-flask-exporter, for ``@infra.exporter.counter(…)`` and the like.
+        """A ``PrometheusMetrics`` of prometheus-flask-exporter: ``@infra.exporter.counter(…)`` and the like.
 
         Its metrics are shown by every app this object serves; it serves no path and measures no request of
         its own. Made at the first use, before or after ``init_app``.
