@@ -78,7 +78,7 @@ def succeed(breaker: CircuitBreaker, times: int = 1) -> None:
             pass
 
 
-def eventually(condition: Callable[[], object], within: float = 3.0) -> bool:
+def eventually(condition: Callable[[], object], within: float = 10.0) -> bool:
     """Ask *condition* until it holds; False when it does not within *within* seconds."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:

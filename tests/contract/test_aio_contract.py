@@ -68,7 +68,7 @@ def test_documented_startup_wait_runs_unchanged():
             failed = [c.name for c in result.checks if c.status != HealthStatus.HEALTHY]
             raise RuntimeError(f"Dependencies not ready: {failed}")
 
-    with faster_than(1), pytest.raises(RuntimeError, match=r"\['db'\]"):
+    with faster_than(3), pytest.raises(RuntimeError, match=r"\['db'\]"):
         asyncio.run(main())
 
 
@@ -131,16 +131,16 @@ def test_blocking_check_does_not_block_the_event_loop():
 
 def test_checks_run_at_the_same_time():
     async def slow():
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         return True
 
     async def main():
         registry = HealthRegistry()
-        for n in range(5):
+        for n in range(10):
             registry.add(f"c{n}", slow)
         return await registry.check_all()
 
-    with faster_than(0.45):
+    with faster_than(2.0):
         assert asyncio.run(main()).status is HEALTHY
 
 
@@ -154,7 +154,7 @@ def test_timeout_of_an_async_check_is_kept():
         registry.add("slow", hangs, timeout=0.1)
         return await registry.check_one("slow")
 
-    with faster_than(1):
+    with faster_than(3):
         result = asyncio.run(main())
     assert result.status is UNHEALTHY
     assert "timed out" in result.message
@@ -172,7 +172,7 @@ def test_cancelling_the_caller_is_prompt():
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with faster_than(1.5):
+    with faster_than(3):
         asyncio.run(main())
     release.set()
 

@@ -226,13 +226,20 @@ def test_success_threshold_successes_close():
     assert breaker.state is CLOSED
 
 
-def test_failed_trial_opens_again_for_the_whole_recovery_timeout():
-    breaker = half_open(success_threshold=2)
+def test_failed_trial_opens_again_for_the_whole_recovery_timeout(clock):
+    breaker = CircuitBreaker(
+        "x", failure_threshold=1, recovery_timeout=30.0, success_threshold=2, clock=clock
+    )
+    fail(breaker)
+    clock.advance(30)
     succeed(breaker)
     fail(breaker)
     assert breaker.state is OPEN
-    assert breaker.remaining_timeout > 0
-    wait_for_recovery()
+    assert breaker.remaining_timeout == 30.0
+    clock.advance(29)
+    with pytest.raises(CircuitBreakerError), breaker:
+        pass
+    clock.advance(1)
     succeed(breaker, 2)
     assert breaker.state is CLOSED
 

