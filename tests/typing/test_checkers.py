@@ -13,7 +13,7 @@ CASES = sorted(Path(__file__).parent.glob("*_cases.py"))
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a checker outside the checkout, where it would judge the package too, with whatever stubs are there."""
+    """Run a checker outside the checkout: there it would judge the package too."""
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=cwd)
 
 
