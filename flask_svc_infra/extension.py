@@ -23,7 +23,7 @@ from .resilience import Breakers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flask import Flask
+    from flask import Flask, Request
     from prometheus_client import CollectorRegistry
 
     from .config import Settings
@@ -45,6 +45,8 @@ class SvcInfra:
         app: the app to wire at once; None for the factory pattern, with ``init_app`` later.
         route_classifier: called with ``(URL rule, method)``, gives the class that is appended to every path
             label as ``rule|class``.
+        authorize: called with the request and an action, says whether the request may take it. The action is
+            ``"metrics"`` for a scrape. None: whoever reaches the port may.
         slos: service level objectives; their latencies become bounds of the duration histogram, and
             ``flask svc-infra rules generate`` makes rules of them.
         db_engines: SQLAlchemy engines whose pools are measured.
@@ -75,6 +77,7 @@ class SvcInfra:
         *,
         slos: Iterable[SLO] = (),
         route_classifier: Callable[[str, str], str] | None = None,
+        authorize: Callable[[Request, str], bool] | None = None,
         db_engines: Iterable[Any] | None = None,
         probes: bool = True,
         health_routes: bool = True,
@@ -87,6 +90,7 @@ class SvcInfra:
         self.maintenance = Maintenance()
         self.slos = check_slos(slos)
         self._route_classifier = route_classifier
+        self._authorize = authorize
         self._registries: list[CollectorRegistry] = []
         self._exporter: Any = None
         self._db_engines = None if db_engines is None else tuple(db_engines)
@@ -126,6 +130,7 @@ class SvcInfra:
                     db_engines=self._db_engines,
                     metrics_path=settings.metrics_path,
                     route_classifier=self._route_classifier,
+                    authorize=self._authorize,
                     registries=self._registries,
                 )
             self._mount(app, settings)

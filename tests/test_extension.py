@@ -91,6 +91,22 @@ def test_metrics_can_be_switched_off_by_the_deployment():
     assert app.test_client().get("/metrics").status_code == 404
 
 
+def test_authorize_decides_who_may_scrape_and_touches_no_probe():
+    asked = []
+
+    def may_operate(request, action):
+        asked.append(action)
+        return request.headers.get("X-Key") == "letmein"
+
+    app = hello_app()
+    SvcInfra(app, authorize=may_operate)
+    client = app.test_client()
+    assert client.get("/metrics").status_code == 403
+    assert client.get("/metrics", headers={"X-Key": "letmein"}).status_code == 200
+    assert client.get("/_health/ready").status_code == 200
+    assert asked == ["metrics", "metrics"]
+
+
 def test_the_deployment_moves_the_paths():
     app = hello_app(
         SVC_INFRA_HEALTH_PREFIX="/status",
