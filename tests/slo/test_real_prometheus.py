@@ -168,4 +168,5 @@ def test_a_group_of_fifty_objectives_is_evaluated_in_less_than_a_second(service,
     time.sleep(2)
     groups = server._api("rules")["groups"]
     assert len(groups) == 150
-    assert sum(group["evaluationTime"] for group in groups) < 1
+    spent = sum(group["evaluationTime"] for group in groups)
+    assert spent < 1, f"50 objectives took {spent:.3f} s"
