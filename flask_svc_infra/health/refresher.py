@@ -92,7 +92,7 @@ class Refresher:
             due[lane] = now + interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
             self._runner.start(lane, within=within)
         run = lane.run
-        if run is None or run.report is not None:
+        if run is None or (run.report is not None and not run.late):
             return due[lane]
         if now >= run.deadline:
             self._runner.wait(run)  # nobody else may be waiting: the verdict is given here

@@ -179,7 +179,7 @@ class HealthRegistry:
         *,
         drive: Drive | None = None,
         within: Within | None = None,
-        max_age: float = 0.0,
+        max_age: float | None = None,
         until: float | None = None,
     ) -> list[Report]:
         """Ask the checks named (None: all) and return their reports in that order. It blocks.
@@ -193,7 +193,8 @@ class HealthRegistry:
                 thread, as with ``asyncio.run_coroutine_threadsafe(awaitable, loop).result(seconds)``; it is
                 to cancel what it gives up on. None: an event loop for each run.
             within: the context sync checks are called in; None: that of the app the registry is mounted on.
-            max_age: how old a report may be, in seconds, to be used again; 0: run.
+            max_age: how old a report may be, in seconds, to be used again; that of a check with an interval
+                may always be older. None: run, whatever is known.
             until: a moment on the registry's clock at which to give up before the deadlines.
 
         Raises:
@@ -208,7 +209,7 @@ class HealthRegistry:
         *,
         drive: Drive | None = None,
         within: Within | None = None,
-        max_age: float = 0.0,
+        max_age: float | None = None,
     ) -> list[tuple[Lane, Report | Run]]:
         """Start what :meth:`_check` asks for, without waiting: a report that is there, or a run in flight."""
         lanes = [self._lane(name) for name in names] if names is not None else list(self._lanes.values())
@@ -235,11 +236,13 @@ class HealthRegistry:
             raise KeyError(f"health check '{name}' not found")
         return lane
 
-    def _ask(self, lane: Lane, drive: Drive | None, within: Within | None, max_age: float) -> Report | Run:
+    def _ask(
+        self, lane: Lane, drive: Drive | None, within: Within | None, max_age: float | None
+    ) -> Report | Run:
         if asks_for_itself(lane):
             message = f"check '{lane.check.name}' asked for its own result while it ran; leave itself out"
             return self._runner.verdict(lane, HealthStatus.UNKNOWN, message)
-        if max_age > 0:
+        if max_age is not None:
             report = self._runner.recent(lane, self._refresher.max_age(lane, max_age))
             if report is not None:
                 return report

@@ -92,7 +92,18 @@ class Lane:
 class Run:
     """One run of a check, shared by all who ask while it is in flight."""
 
-    __slots__ = ("askers", "began", "chain", "deadline", "done", "lane", "late", "report", "watchers")
+    __slots__ = (
+        "askers",
+        "began",
+        "chain",
+        "counted",
+        "deadline",
+        "done",
+        "lane",
+        "late",
+        "report",
+        "watchers",
+    )
 
     def __init__(self, lane: Lane, began: float) -> None:
         self.lane = lane
@@ -102,6 +113,7 @@ class Run:
         self.done = threading.Event()
         self.report: Report | None = None
         self.late = False  # the report says that the deadline passed
+        self.counted = 0  # how many failures it has been counted for
         self.askers = 1
         self.watchers: list[Callable[[], object]] = []
 
@@ -151,6 +163,7 @@ class Runner:
             The report; None when the caller gave up first.
         """
         if run.late and run.lane.run is run:  # hung since before this ask: say for how long
+            self._count_hang(run)
             report = run.report
             if report is not None:
                 still = overdue(run.lane.check, running_for=self.clock() - run.began)
@@ -266,6 +279,31 @@ class Runner:
         for tell in run.watchers:
             tell()
 
+    def _count_hang(self, run: Run) -> None:
+        """Count a run that hangs as one more failure for each timeout it has been running.
+
+        It is not started again, so nothing else would ever bring a check with a threshold to count as failed.
+        """
+        lane, check = run.lane, run.lane.check
+        with self._lock:
+            old = lane.standing.status
+            due = min(int((self.clock() - run.began) / check.timeout), check.failures_before_unhealthy)
+            while run.counted < due:
+                run.counted += 1
+                lane.standing = lane.standing.after(
+                    HealthStatus.UNHEALTHY,
+                    failures=check.failures_before_unhealthy,
+                    successes=check.successes_before_healthy,
+                )
+            if lane.standing.status is old or lane.removed:
+                return
+            at = time.time()
+            event = CheckFinished(
+                check.name, lane.standing.status, check.critical, check.timeout, timed_out=True, at=at
+            )
+            self._announcer.note(event, old, overdue(check).message)
+        self._announcer.announce()
+
     def _settle(self, run: Run, result: HealthCheckResult, *, timed_out: bool) -> None:
         """Record the run's verdict, once, and announce it."""
         lane, check = run.lane, run.lane.check
@@ -281,7 +319,7 @@ class Runner:
             )
             result = held_back(check, result, lane.standing)
             duration = min(now - run.began, check.timeout)
-            run.late = timed_out
+            run.late, run.counted = timed_out, 1
             run.report = lane.last = Report(check, result, now, at, duration)
             if not lane.removed:
                 event = CheckFinished(check.name, result.status, check.critical, duration, timed_out, at)

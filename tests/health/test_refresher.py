@@ -7,6 +7,7 @@ import time
 
 import pytest
 from flask import Flask
+from support.forks import in_child
 from support.processes import eventually
 
 from flask_svc_infra.health import HealthRegistry, HealthStatus, add_health_routes
@@ -107,12 +108,9 @@ def test_forked_child_starts_its_own(registry):
     runs = []
     registry.add("db", lambda: runs.append(os.getpid()) or True, interval=0.01)
     registry.check_one("db")
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            registry.check_one("db")
-            code = 0 if eventually(lambda: runs.count(os.getpid()) > 3, timeout=5) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def in_there():
+        registry.check_one("db")
+        return eventually(lambda: runs.count(os.getpid()) > 3, timeout=5)
+
+    assert in_child(in_there)

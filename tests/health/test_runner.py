@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import contextvars
-import os
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support.forks import in_child
 
 from flask_svc_infra import events
 from flask_svc_infra.health import HealthCheckResult, HealthRegistry, HealthStatus
@@ -407,18 +407,9 @@ def test_forked_child_works_while_the_parents_run_hangs(registry, hanging):
     hanging.release.set()  # in the child, a new run is to end at once
     registry._lock.acquire()  # and whoever held it here does not exist there
     try:
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                whole = registry.check_all()
-                code = 0 if whole.status is HEALTHY and registry.add("new", lambda: True) is None else 2
-            finally:
-                os._exit(code)
+        assert in_child(lambda: registry.check_all().status is HEALTHY and registry.add("new", int) is None)
     finally:
         registry._lock.release()
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
     asking.join()
 
 
@@ -481,3 +472,64 @@ def test_checks_sync_and_async_run_under_gevent():
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == "['healthy', 'healthy', 'healthy', 'unhealthy'] True\nunhealthy True\n"
+
+
+def test_check_with_a_threshold_that_hangs_fails_when_as_many_timeouts_have_passed(clock, hanging):
+    seen = []
+    registry = HealthRegistry(on_change=lambda event: seen.append(event.new), clock=clock)
+    said = iter([True])
+    registry.add("x", lambda: next(said, None) or hanging(), timeout=0.0625, failures_before_unhealthy=3)
+    assert registry.check_one("x").status is HEALTHY
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(registry.check_one, "x")
+        hanging.entered.wait(1)
+        clock.advance(0.0625)
+        assert first.result().status is HEALTHY
+    clock.advance(0.0625)
+    second = registry.check_one("x")
+    assert second.status is HEALTHY
+    assert second.message.startswith("failed 2 of 3 times before it counts: Check timed out")
+    clock.advance(0.0625)
+    assert registry.check_one("x").status is UNHEALTHY
+    assert registry.snapshot()[0].status is UNHEALTHY
+    assert seen == [HEALTHY, UNHEALTHY]
+    assert hanging.started == 1
+
+
+def test_check_with_an_interval_is_not_run_by_probes_even_without_a_ttl(registry):
+    runs = []
+    registry.add("x", lambda: runs.append(1) or True, interval=60)
+    registry.check_one("x")
+    time.sleep(0.05)
+    before = len(runs)
+    assert registry._check(["x"], max_age=0.0)[0].reused
+    assert len(runs) == before
+
+
+GEVENT_DATABASE = """
+    from gevent import monkey; monkey.patch_all()
+    import gevent, sys, time
+    from flask_svc_infra.health import HealthRegistry, check_database
+    ticks = []
+    def tick():
+        while True:
+            ticks.append(time.monotonic())
+            gevent.sleep(0.02)
+    gevent.spawn(tick)
+    registry = HealthRegistry()
+    registry.add("db", check_database(sys.argv[1]), timeout=0.5)
+    print(registry.check_one("db").status)
+    registry.remove("db")
+    registry.add("db", check_database(sys.argv[2]), timeout=0.5)
+    began = time.monotonic()
+    print(registry.check_one("db").status, time.monotonic() - began < 0.8)
+    print(max(b - a for a, b in zip(ticks, ticks[1:])) < 0.3)
+"""
+
+
+def test_database_that_hangs_does_not_stop_the_other_greenlets(postgres):
+    proxy = postgres.proxy()
+    proxy.hang()
+    argv = [sys.executable, "-c", textwrap.dedent(GEVENT_DATABASE), postgres.url, proxy.url]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "healthy\nunhealthy True\nTrue\n", done.stderr

@@ -1,12 +1,12 @@
 """Waiting for dependencies before the app serves."""
 
 import logging
-import os
 import threading
 import time
 
 import pytest
 from flask import Flask
+from support.forks import in_child
 from support.processes import eventually
 
 from flask_svc_infra import ConfigurationError
@@ -141,15 +141,12 @@ def test_gate_waits_anew_in_a_forked_child(app):
     up = threading.Event()
     add_startup_probe(app, [up.is_set], interval=0.01, block=False)
     assert app.test_client().get("/").status_code == 503
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            up.set()
-            code = 0 if eventually(lambda: app.test_client().get("/").status_code == 200, timeout=5) else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def in_there():
+        up.set()
+        return eventually(lambda: app.test_client().get("/").status_code == 200, timeout=5)
+
+    assert in_child(in_there)
     assert app.test_client().get("/").status_code == 503
     up.set()
     assert eventually(lambda: app.test_client().get("/").status_code == 200)

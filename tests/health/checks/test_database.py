@@ -1,6 +1,5 @@
 """check_database against a real PostgreSQL, whole and broken."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from support.forks import in_child
 
 from flask_svc_infra import ConfigurationError, MissingDriverError
 from flask_svc_infra.health import HealthRegistry, HealthStatus, check_database
@@ -116,14 +116,7 @@ def test_kept_connection_survives_a_restart_unnoticed(postgres):
 def test_kept_connection_is_left_to_the_parent_after_a_fork(postgres):
     check = check_database(postgres.url, keep_connection=True)
     assert check().status is HEALTHY
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if check().status is HEALTHY else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert in_child(lambda: check().status is HEALTHY)
     with psycopg2.connect(postgres.url) as watcher, watcher.cursor() as cursor:
         assert check().status is HEALTHY
         cursor.execute(

@@ -1,10 +1,10 @@
 """check_redis against a real Valkey, whole and broken."""
 
-import os
 import sys
 import time
 
 import pytest
+from support.forks import in_child
 
 from flask_svc_infra import ConfigurationError, MissingDriverError
 from flask_svc_infra.health import HealthRegistry, HealthStatus, check_redis
@@ -99,14 +99,7 @@ def test_kept_connection_is_not_shared_with_a_forked_child(valkey):
     check = check_redis(valkey.url, keep_connection=True)
     assert check().status is HEALTHY
     (before,) = connections(valkey)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if check().status is HEALTHY else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert in_child(lambda: check().status is HEALTHY)
     assert check().status is HEALTHY
     (after,) = connections(valkey)
     assert before["id"] == after["id"]
