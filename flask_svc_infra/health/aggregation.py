@@ -11,10 +11,14 @@ The worst cell wins. A critical check nobody knows anything about is no reason t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from .model import HealthStatus
+from .model import AggregatedHealthResult, HealthStatus
 
-__all__ = ["passes", "worst_of"]
+if TYPE_CHECKING:
+    from .lanes import Report
+
+__all__ = ["aggregate", "passes", "worst_of"]
 
 
 def passes(status: HealthStatus) -> bool:
@@ -32,3 +36,12 @@ def worst_of(verdicts: Iterable[tuple[bool, HealthStatus]]) -> HealthStatus:
             return HealthStatus.UNHEALTHY
         worst = HealthStatus.DEGRADED
     return worst
+
+
+def aggregate(reports: list[Report]) -> AggregatedHealthResult:
+    """Return what *reports* say together."""
+    return AggregatedHealthResult(
+        status=worst_of((report.check.critical, report.result.status) for report in reports),
+        checks=[report.result for report in reports],
+        message=None if reports else "No health checks registered",
+    )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from ..errors import ConfigurationError
-from .aggregation import worst_of
+from .aggregation import aggregate
 from .announcer import Announcer, OnChange
 from .forking import renew_in_children
 from .model import (
@@ -25,7 +25,7 @@ from .model import (
 from .refresher import Refresher
 from .runner import Drive, Lane, Report, Run, Runner, Within, asks_for_itself
 
-__all__ = ["HealthRegistry"]
+__all__ = ["HealthRegistry", "aggregate"]
 
 
 class HealthRegistry:
@@ -259,12 +259,3 @@ class HealthRegistry:
         self._lock = threading.Lock()
         self._runner.forget_in_flight(list(self._lanes.values()))
         self._refresher.renew()
-
-
-def aggregate(reports: list[Report]) -> AggregatedHealthResult:
-    """Return what *reports* say together."""
-    return AggregatedHealthResult(
-        status=worst_of((report.check.critical, report.result.status) for report in reports),
-        checks=[report.result for report in reports],
-        message=None if reports else "No health checks registered",
-    )

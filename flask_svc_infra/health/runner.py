@@ -16,28 +16,22 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..events import CheckFinished
 from .deadline import lane_threads, registered_timeout, running_lanes
-from .hysteresis import Standing
 from .judging import held_back, judge, judge_exception, overdue
-from .model import HealthCheck, HealthCheckResult, HealthStatus
+from .lanes import CalledOff, Drive, Lane, Report, Run, Within
+from .model import HealthCheckResult, HealthStatus
 
 if TYPE_CHECKING:
     from .announcer import Announcer
 
 __all__ = ["CalledOff", "Drive", "Lane", "Report", "Run", "Runner", "Within", "asks_for_itself"]
-
-Drive = Callable[[Awaitable[Any], float], Any]
-"""Brings an awaitable to its end within so many seconds; raises TimeoutError when that is too late."""
-
-Within = Callable[[], contextlib.AbstractContextManager[Any]]
-"""Makes the context a check's function is called in, as ``app.app_context``."""
 
 _EARLY = 0.005
 """Seconds by which a cancellation at the deadline may come early: event loops round their clock."""
@@ -47,75 +41,6 @@ _GRACE = 0.01
 driver gave up then, leaves its lane free for the very next ask."""
 
 _logger = logging.getLogger("flask_svc_infra.health")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A result and what a probe may want to know beside it.
-
-    Attributes:
-        check: the check as it was registered.
-        result: what it counts as.
-        finished: when it came to its verdict, on the runner's clock.
-        at: the same in seconds since the epoch.
-        duration: seconds it took, up to its timeout.
-        reused: whether it is an earlier run's, taken from the cache.
-    """
-
-    check: HealthCheck
-    result: HealthCheckResult
-    finished: float
-    at: float
-    duration: float
-    reused: bool = False
-
-
-class CalledOff(Exception):  # noqa: N818 - read as a word: except CalledOff
-    """Raised by a drive whose run was called off: it ends without a verdict, and nothing is announced."""
-
-
-class Lane:
-    """One registered check, its run in flight, and what is known of it. Written under the runner's lock."""
-
-    __slots__ = ("check", "last", "removed", "run", "standing", "tended", "threads")
-
-    def __init__(self, check: HealthCheck) -> None:
-        self.check = check
-        self.run: Run | None = None
-        self.last: Report | None = None
-        self.standing = Standing()
-        self.removed = False
-        self.tended = False
-        self.threads: list[threading.Thread] = []
-
-
-class Run:
-    """One run of a check, shared by all who ask while it is in flight."""
-
-    __slots__ = (
-        "askers",
-        "began",
-        "chain",
-        "counted",
-        "deadline",
-        "done",
-        "lane",
-        "late",
-        "report",
-        "watchers",
-    )
-
-    def __init__(self, lane: Lane, began: float) -> None:
-        self.lane = lane
-        self.chain = (*running_lanes.get(), lane)
-        self.began = began
-        self.deadline = began + lane.check.timeout
-        self.done = threading.Event()
-        self.report: Report | None = None
-        self.late = False  # the report says that the deadline passed
-        self.counted = 0  # how many failures it has been counted for
-        self.askers = 1
-        self.watchers: list[Callable[[], object]] = []
 
 
 class Runner:
