@@ -148,11 +148,19 @@ def _untemplated(text: str) -> str:
 
 
 def _absent_alert(series: Series) -> Alert:
-    """Tell someone that nothing can be told about this objective."""
+    """Tell someone that nothing can be told about this objective.
+
+    A route's duration histogram is born with its first request, its counters before that: a route nobody asks
+    for has nothing to be judged by, and is no trouble.
+    """
     slo = series.slo
+    expr = f"absent({series.recorded('slo:errors:rate5m')})"
+    if slo.latency is not None:
+        asked = promql.selector("http_requests_total", series.counted())
+        expr += f"\nunless on () sum(increase({asked}[10m])) == 0"
     return Alert(
         "SLOMetricAbsent",
-        f"absent({series.recorded('slo:errors:rate5m')})",
+        expr,
         "10m",
         {**series.labels, "severity": "ticket"},
         {

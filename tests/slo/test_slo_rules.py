@@ -183,12 +183,19 @@ def test_a_whole_latency_finds_its_bucket_however_it_is_spelt(tmp_path, le):
 def test_a_latency_that_is_no_bound_is_reported_not_taken_for_success(tmp_path):
     name = 'http_request_duration_seconds_{}{{job="web", method="GET", path="/"{}}}'
     series = {name.format("bucket", ', le="1.0"'): "0+3x60", name.format("count", ""): "0+4x60"}
+    series[requests(path="/")] = "0+4x60"
     slo = SLO("l", objective=0.9, latency=0.3)
     moments = [
         ratio("l", "5m", "25m", None),
         firing("25m", "SLOMetricAbsent", 'job="web", severity="ticket", slo="l"'),
     ]
     check_rules(tmp_path, rules(slo), series, moments, interval="30s")
+
+
+def test_a_latency_nobody_asked_for_is_no_trouble(tmp_path):
+    series = {requests(path="/rare"): "0x60", requests("500", path="/rare"): "0x60"}
+    slo = SLO("l", objective=0.9, latency=0.3, path="/rare")
+    check_rules(tmp_path, rules(slo), series, [firing("25m", "SLOMetricAbsent")], interval="30s")
 
 
 def test_a_service_that_is_not_scraped_is_reported(tmp_path):
