@@ -867,3 +867,56 @@ def test_stream_that_breaks_half_way_counts_as_500():
     samples = scrape(app.test_client())
     assert requests(samples, method="GET", path="/stream", status="500") == 1
     assert value(samples, ACTIVE, method="GET") == 0
+
+
+# --- outgoing requests, and the names of the documented library ---------------------------------------------
+
+
+def test_outgoing_requests_are_counted_by_method_host_and_status_until_stopped(web):
+    import requests as http
+
+    from flask_svc_infra.obs import instrument_requests
+
+    client = shop().test_client()
+
+    def sent(status="200"):
+        counted = value(
+            scrape(client),
+            "http_client_requests_total",
+            method="GET",
+            host=f"127.0.0.1:{web.port}",
+            status=status,
+        )
+        return counted or 0
+
+    before = sent()
+    stops = [instrument_requests(), instrument_requests()]
+    http.get(web.url, timeout=5)
+    assert sent() == before + 1
+    stops[0]()
+    http.get(web.url, timeout=5)
+    assert sent() == before + 2
+    for stop in stops:
+        stop()
+    http.get(web.url, timeout=5)
+    assert sent() == before + 2
+
+
+def test_names_of_the_documented_library_are_shown_when_asked_for():
+    client = shop(compat="svc-infra").test_client()
+    client.get("/users/1")
+    client.get("/boom")
+    samples = scrape(client)
+    labels = {"method": "GET", "route": "/users/<int:user>"}
+    assert value(samples, "http_server_requests_total", code="200", **labels) == 1
+    assert value(samples, "http_server_request_duration_seconds_count", **labels) == 1
+    assert value(samples, "http_server_response_size_bytes_sum", **labels) == len("user 1")
+    assert value(samples, "http_server_inflight_requests", route="/users/<int:user>") == 0
+    assert value(samples, "http_server_exceptions_total", method="GET", route="/boom") == 1
+    assert requests(samples, method="GET", path="/users/<int:user>", status="200") == 1
+
+
+def test_names_of_the_documented_library_are_not_shown_otherwise():
+    client = shop().test_client()
+    client.get("/")
+    assert not [name for name, _ in scrape(client) if name.startswith("http_server_")]
