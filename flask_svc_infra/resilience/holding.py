@@ -12,7 +12,7 @@ from functools import wraps
 from types import CoroutineType
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
-__all__ = ["Decorator", "Hold", "held", "is_kind"]
+__all__ = ["Decorator", "Hold", "answer", "held", "is_kind"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,10 +84,10 @@ def _call(fn: Function, hold: Hold) -> Function:
         with ExitStack() as stack:
             entered = hold.enter(stack)
             source: Any = fn if entered else hold.fallback
-            answer = source(*args, **kwargs)
-        if entered and type(answer) is CoroutineType:
-            return _later(hold, answer, args, kwargs)
-        return answer
+            given = source(*args, **kwargs)
+        if entered and type(given) is CoroutineType:
+            return _later(hold, given, args, kwargs)
+        return given
 
     return call
 
@@ -98,19 +98,20 @@ async def _later(hold: Hold, coroutine: CoroutineType[Any, Any, Any], args: Any,
         stack.callback(coroutine.close)  # does nothing once it has ended
         if await hold.enter_async(stack):
             return await coroutine
-        return await _answer(hold.fallback, args, kwargs)
+        return await answer(hold.fallback, args, kwargs)
 
 
-async def _answer(source: Any, args: Any, kwargs: Any) -> Any:
-    answer = source(*args, **kwargs)
-    return await answer if inspect.isawaitable(answer) else answer
+async def answer(source: Any, args: Any, kwargs: Any) -> Any:
+    """Call *source*, and await what it gives if that is to be awaited."""
+    given = source(*args, **kwargs)
+    return await given if inspect.isawaitable(given) else given
 
 
 def _coroutine(fn: Function, hold: Hold) -> Function:
     async def call(*args: Any, **kwargs: Any) -> Any:
         async with AsyncExitStack() as stack:
             source = fn if await hold.enter_async(stack) else hold.fallback
-            return await _answer(source, args, kwargs)
+            return await answer(source, args, kwargs)
 
     return call
 

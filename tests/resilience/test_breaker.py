@@ -532,8 +532,8 @@ def test_public_names_are_sorted_and_there():
         assert getattr(resilience, name) is not None
     wanted = """
         Breakers Bulkhead BulkheadFullError CircuitBreaker CircuitBreakerError CircuitBreakerStats
-        CircuitState Outcome Permit RetryConfig RetryExhaustedError Transition consecutive exponential_recovery
-        failure_rate live_breakers live_bulkheads retry_sync slow_rate with_retry
+        CircuitState Outcome Permit RetryConfig RetryExhaustedError Transition consecutive
+        exponential_recovery failure_rate live_breakers live_bulkheads retry_sync slow_rate with_retry
     """
     assert set(wanted.split()) <= set(resilience.__all__)
 
