@@ -7,15 +7,15 @@ and the reply. Under gevent the same loop yields to the other greenlets.
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
+from ..forking import renew_in_children
 from ..redaction import secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, not_configured
 
@@ -54,31 +54,38 @@ def check_database(
         return not_configured(name, "database")
     _require_scheme(url)
     driver("psycopg2", subject="check_database()", extra="postgres")
-    options = _options(url)
-    kept = _Kept(options) if keep_connection else None
+    target = _target(url)
+    kept = _Kept(target) if keep_connection else None
 
     def look(seconds: float) -> Found:
         deadline = time.monotonic() + seconds
         if kept is not None:
             return kept.select_1(deadline)
-        opened = _open(options, deadline)
+        opened = _open(target, deadline)
         try:
             return _select_1(opened, deadline)
         finally:
             opened.close()
 
-    secrets = [*secrets_of(url), options.get("password", ""), options.get("sslpassword", "")]
+    secrets = [*secrets_of(url), target.options.get("password", ""), target.options.get("sslpassword", "")]
     return BuiltInCheck(name, look, timeout=timeout, secrets=[secret for secret in secrets if secret])
 
 
-def _open(options: dict[str, str], deadline: float) -> Connection:
+class _Target(NamedTuple):
+    """Where to connect: the URL as libpq takes it, and what it says."""
+
+    dsn: str
+    options: dict[str, str]
+
+
+def _open(target: _Target, deadline: float) -> Connection:
     import psycopg2
 
-    # The kernel gives up on unacknowledged data at the deadline too, so that the socket does not outlive
-    # the run.
-    limits = {"tcp_user_timeout": str(max(1, int((deadline - time.monotonic()) * 1000)))}
-    settings: dict[str, Any] = {**limits, **options, "async_": 1}
-    opened: Connection = psycopg2.connect(**settings)
+    # The kernel gives up on unacknowledged data at the deadline too: the socket does not outlive the run.
+    patience = max(1, int((deadline - time.monotonic()) * 1000))
+    wished = {"application_name": "flask-svc-infra-check", "tcp_user_timeout": patience}
+    ours: dict[str, Any] = {key: value for key, value in wished.items() if key not in target.options}
+    opened: Connection = psycopg2.connect(target.dsn, async_=True, **ours)
     try:
         _until_ready(opened, deadline)
     except BaseException:
@@ -96,13 +103,10 @@ def _select_1(opened: Connection, deadline: float) -> Found:
 
 
 def _until_ready(opened: Connection, deadline: float) -> None:
-    from psycopg2 import OperationalError
-    from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+    from psycopg2.extensions import POLL_READ, POLL_WRITE
 
     wanted = {POLL_READ: select.POLLIN, POLL_WRITE: select.POLLOUT}
-    while (state := opened.poll()) != POLL_OK:
-        if state not in wanted:
-            raise OperationalError(f"the connection is in an unexpected state ({state})")
+    while (state := opened.poll()) in wanted:  # it raises when the connection fails
         poller = select.poll()
         poller.register(opened.fileno(), wanted[state])
         left = deadline - time.monotonic()
@@ -113,12 +117,11 @@ def _until_ready(opened: Connection, deadline: float) -> None:
 class _Kept:
     """One connection kept between runs; runs of one check never overlap, direct calls wait for each other."""
 
-    def __init__(self, options: dict[str, str]) -> None:
-        self._options = options
+    def __init__(self, target: _Target) -> None:
+        self._target = target
         self._lock = threading.Lock()
         self._opened: Connection | None = None
-        self._pid = 0
-        self._inherited: list[Connection] = []
+        renew_in_children(self)
 
     def select_1(self, deadline: float) -> Found:
         from psycopg2 import Error
@@ -126,13 +129,12 @@ class _Kept:
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError
         try:
-            self._leave_inherited()
             if self._opened is not None:
                 try:
                     return _select_1(self._opened, deadline)
                 except Error:  # the server closed it; one that hangs is a TimeoutError and is not tried twice
                     self._close()
-            self._opened = _open(self._options, deadline)
+            self._opened = _open(self._target, deadline)
             return _select_1(self._opened, deadline)
         except BaseException:
             self._close()
@@ -145,12 +147,10 @@ class _Kept:
             self._opened.close()
             self._opened = None
 
-    def _leave_inherited(self) -> None:
-        """After a fork the connection is the parent's: closing it here would end the session there."""
-        if self._opened is not None and self._pid != os.getpid():
-            self._inherited.append(self._opened)
-            self._opened = None
-        self._pid = os.getpid()
+    def renew(self) -> None:
+        """Leave the connection to the parent, in a forked child: the driver knows whose it is."""
+        self._lock = threading.Lock()
+        self._opened = None
 
 
 def _require_scheme(url: Any) -> None:
@@ -158,24 +158,23 @@ def _require_scheme(url: Any) -> None:
         raise _malformed()
 
 
-def _options(url: str) -> dict[str, str]:
-    options = _parsed(_SCHEMES.sub("postgresql://", url), asyncpg="+asyncpg://" in url)
-    if (
-        options is None
-    ):  # raised out here, so that the driver's error, which repeats the URL, is not its context
+def _target(url: str) -> _Target:
+    dsn = _SCHEMES.sub("postgresql://", url)
+    if "+asyncpg://" in url:  # what libpq calls sslmode
+        dsn = re.sub(r"([?&])ssl=", r"\1sslmode=", dsn)
+    options = _parsed(dsn)
+    if options is None:  # raised out here: the driver's error repeats the URL, and must not be the context
         raise _malformed()
-    return {"application_name": "flask-svc-infra-check", **options}
+    return _Target(dsn, options)
 
 
-def _parsed(plain: str, *, asyncpg: bool) -> dict[str, str] | None:
+def _parsed(dsn: str) -> dict[str, str] | None:
     from psycopg2 import Error
     from psycopg2.extensions import parse_dsn
 
-    if asyncpg:  # what libpq calls sslmode
-        plain = re.sub(r"([?&])ssl=", r"\1sslmode=", plain)
     try:
-        urlsplit(plain)
-        options = dict(parse_dsn(plain))
+        urlsplit(dsn)
+        options = dict(parse_dsn(dsn))
         ports = [int(port) for port in options.get("port", "").split(",") if port]
     except (Error, ValueError):
         return None

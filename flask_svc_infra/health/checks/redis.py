@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError
+from ..forking import renew_in_children
 from ..redaction import secrets_of
 from .making import BuiltInCheck, Found, driver, healthy, not_configured, unhealthy
 
@@ -96,6 +97,7 @@ class _Kept:
         self._lock = threading.Lock()
         self._client: Redis | None = None
         self._seconds = 0.0
+        renew_in_children(self)
 
     def ping(self, seconds: float) -> Found:
         from redis.exceptions import ConnectionError as RedisConnectionError
@@ -116,6 +118,10 @@ class _Kept:
                 if fresh:
                     raise
                 return _ping(self._open(seconds))
+
+    def renew(self) -> None:
+        """Make a new lock in a forked child; the client itself opens a connection of the child's own."""
+        self._lock = threading.Lock()
 
     def _open(self, seconds: float) -> Redis:
         if self._client is not None:

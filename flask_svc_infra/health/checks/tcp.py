@@ -43,22 +43,14 @@ def check_tcp(host: str, port: int, *, timeout: float | None = None) -> HealthCh
 def connect(host: str, port: int, deadline: float) -> socket.socket:
     """Return a connection to the first address of *host* that takes one before *deadline* (monotonic)."""
     error: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        connection = socket.socket(family, kind, protocol)
         try:
-            connection.settimeout(left)
-            connection.connect(address)
+            return socket.create_connection((str(address[0]), port), timeout=left)
         except OSError as exc:
-            connection.close()
             error = exc
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
     raise error or OSError(f"no address for '{host}'")
 
 

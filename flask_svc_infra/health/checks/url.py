@@ -80,7 +80,7 @@ def _root(exc: BaseException) -> str:
     while True:
         inner = cause.__cause__ or cause.__context__ or _wrapped(cause)
         if inner is None or inner is cause:
-            return describe(cause) if cause is not exc else type(exc).__name__
+            return describe(cause)
         cause = inner
 
 
@@ -95,7 +95,7 @@ def _secrets(url: str, headers: Mapping[str, str]) -> list[str]:
     parts = urlsplit(url)
     values = [value for _, value in parse_qsl(parts.query)]
     parameters = [word for value in headers.values() for word in (value, *value.split())]
-    return [*secrets_of(url), *values, *parameters]
+    return [*secrets_of(url), parts.path, *values, *parameters]  # webhooks have their token in the path
 
 
 def _require_url(url: Any) -> str:
