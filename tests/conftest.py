@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from support.clock import FakeClock
-from support.gunicorn_runner import Gunicorn
+from support.gunicorn_runner import IMPORTED, Gunicorn
 from support.postgres import PostgresServer
 from support.prometheus import Alertmanager, Prometheus
 from support.proxy import FaultProxy
@@ -110,7 +110,8 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
     conf="python:flask_svc_infra.gunicorn")``. Instead of ``app``, ``source=`` takes the text of a module that
     defines ``app``; instead of ``conf``, ``conf_source=`` takes a conf file's text; ``arguments=`` adds to
     the command line. Modules under ``tests/`` can be named in ``app``. Returns once the port is open and the
-    workers are forked; the app may still be importing: ``.wait_ready(path)`` waits for that.
+    workers are forked; the app may still be importing: ``.wait_ready(path)`` waits for that, in every worker
+    where ``source=`` was given, else in one.
     """
     made: list[Gunicorn] = []
     numbers = count(1)
@@ -121,7 +122,7 @@ def gunicorn(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
         folder = tmp_path / f"gunicorn-{next(numbers)}"
         folder.mkdir()
         if source is not None:
-            (folder / "served.py").write_text(textwrap.dedent(source), encoding="utf-8")
+            (folder / "served.py").write_text(textwrap.dedent(source) + IMPORTED, encoding="utf-8")
             app = "served:app"
         assert app is not None, "gunicorn() needs app='module:app' or source='…'"
         if conf_source is not None:

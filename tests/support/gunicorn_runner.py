@@ -14,6 +14,11 @@ from .processes import alive, children, eventually, finish, free_port, package_f
 from .web import Reply, request
 
 TESTS = Path(__file__).resolve().parent.parent
+IMPORTED = """
+import os as _os
+open(f"imported-{_os.getpid()}", "w").close()
+"""
+"""Appended to an app's source: says in which processes it has been imported to its end."""
 
 
 def switches() -> list[str]:
@@ -100,11 +105,16 @@ class Gunicorn:
         return self.request(path, headers=headers, timeout=timeout)
 
     def wait_ready(self, path: str = "/", *, status: int = 200, timeout: float = 20.0) -> Reply:
-        """GET *path* until it answers *status*: the port opens before the workers have imported the app."""
+        """GET *path* until it answers *status*: the port opens before the workers have imported the app.
+
+        Where the app came as ``source=``, every worker has imported it, else at least one.
+        """
 
         def ready() -> Reply | None:
             if self._process.poll() is not None:
                 raise RuntimeError(f"gunicorn exited with {self._process.returncode}:\n{self.log[-4000:]}")
+            if not self._imported_everywhere():
+                return None
             reply = self.get(path)
             return reply if reply.status == status else None
 
@@ -126,6 +136,13 @@ class Gunicorn:
     def kill(self) -> None:
         """SIGKILL the master and every worker."""
         finish(self._process)
+
+    def _imported_everywhere(self) -> bool:
+        """Tell whether every worker, or with --preload the master, has imported an app that says so."""
+        if not (self.folder / "served.py").exists():
+            return True
+        done = {int(mark.name.removeprefix("imported-")) for mark in self.folder.glob("imported-*")}
+        return self.master_pid in done or done >= set(self.pids())
 
     def _booted(self, workers: int) -> bool:
         if self._process.poll() is not None:
