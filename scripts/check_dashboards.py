@@ -1,8 +1,8 @@
 """Check the bundled dashboards against Grafana's own types, with the TypeScript compiler.
 
-``@grafana/schema`` is what Grafana generates from its schema; a misspelt key or a value outside an enumeration
-is a type error there, while Grafana itself drops it without a word. Needs npm; its packages are fetched once,
-into ``.grafana-schema`` at the root of the sources.
+``@grafana/schema`` is what Grafana generates from its schema; a misspelt key or a value outside an
+enumeration is a type error there, while Grafana itself drops it without a word. Needs npm; its packages are
+fetched once, into ``.grafana-schema`` at the root of the sources.
 
 Run it as ``python scripts/check_dashboards.py``; the exit code is tsc's.
 """
