@@ -15,11 +15,11 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_svc_infra.health import HealthCheckResult, HealthRegistry, HealthStatus, add_health_routes
+from flask_svc_infra.resilience import CircuitBreaker, CircuitState
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
-    from flask_svc_infra.resilience import CircuitBreaker
 
 HEALTHY, DEGRADED, UNHEALTHY, UNKNOWN = (
     HealthStatus.HEALTHY,
@@ -132,3 +132,26 @@ def run_python(code: str, *, timeout: float = 20.0, env: dict[str, str] | None =
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+SOON = 0.02
+"""Seconds after which a tripped breaker lets trials through."""
+
+
+def wait_for_recovery():
+    time.sleep(SOON * 1.5)
+
+
+def tripped(**options) -> CircuitBreaker:
+    """A breaker opened by one failure, that lets trials through after a moment."""
+    breaker = CircuitBreaker("dep", **{"failure_threshold": 1, "recovery_timeout": SOON, **options})
+    fail(breaker, breaker.failure_threshold if hasattr(breaker, "failure_threshold") else 1)
+    assert breaker.state is CircuitState.OPEN
+    return breaker
+
+
+def half_open(**options) -> CircuitBreaker:
+    """A breaker whose recovery timeout has passed: the next call is a trial."""
+    breaker = tripped(**options)
+    wait_for_recovery()
+    return breaker
