@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from flask import Flask
 from obs.reading import scrape
 
 from flask_svc_infra.obs.catalog import CATALOG, COMPAT, CONTRACT, MetricSpec
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(

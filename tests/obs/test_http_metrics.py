@@ -237,7 +237,8 @@ def _call(app: Flask, path: str, **environ: Any) -> tuple[Any, list[Any]]:
 
     started: list[Any] = []
     body = app.wsgi_app(
-        create_environ(path, environ_overrides=environ), lambda *args: started.append(args) or (lambda _: None)
+        create_environ(path, environ_overrides=environ),
+        lambda *args: started.append(args) or (lambda _: None),
     )
     return body, started
 
@@ -309,6 +310,31 @@ def test_hijacked_connection_is_a_101_and_no_error(make_app: Make) -> None:
     found = scrape(app.test_client())
     assert found("http_requests_total", path="/socket", status="101") == 1
     assert found("http_requests_total", path="/socket", status="500") == 0
+
+
+def test_websocket_upgrade_a_view_does_not_speak_is_counted_as_refused(make_app: Make) -> None:
+    client = make_app().test_client()
+    reply = client.get("/items/1", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert reply.status_code == 400
+    found = scrape(client)
+    assert found("http_requests_total", path="<unmatched>", status="400") == 1
+    assert found("http_requests_in_progress") == 0
+
+
+def test_body_that_is_none_is_a_500_and_no_leak(make_app: Make) -> None:
+    app = make_app()
+
+    def bodiless(_environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return None
+
+    entry_of(app).shortcut(lambda _inner: bodiless)
+    with pytest.raises(TypeError):
+        _call(app, "/items/1")
+    entry_of(app).shortcut(None)
+    found = scrape(app.test_client())
+    assert found("http_requests_total", status="500") == 1
+    assert found("http_requests_in_progress") == 0
 
 
 def test_exit_of_a_worker_in_the_middle_of_a_request_is_counted(make_app: Make) -> None:
