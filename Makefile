@@ -19,7 +19,7 @@ demo: environment
 	@exec $(BIN)/python examples/shop/demo.py $(ARGS)
 
 test: environment binaries
-	@TESTS_EXPECT_WHEEL=1 $(PYTEST) -m "not nightly" $(ARGS)
+	@TESTS_EXPECT_WHEEL=1 $(PYTEST) $(ARGS)
 
 quick: environment binaries
 	@$(PYTEST) -m "not slow and not nightly" $(ARGS)
