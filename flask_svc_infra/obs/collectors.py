@@ -70,7 +70,7 @@ class ProcessState:
             self._count_calls()
             self._show_circuits()
             self._show_bulkheads()
-            damaged = compaction.skipped_files()
+            damaged = compaction.skipped_files(self.instruments.directory)
             self.instruments.inc(catalog.FILES_SKIPPED, (), damaged - self._damaged)
             self._damaged = damaged
 
@@ -130,7 +130,7 @@ class ProcessState:
     def after_fork(self) -> None:
         """In a child: what its copies of the circuits have counted is their parent's to report."""
         self._lock = threading.Lock()
-        self._damaged = compaction.skipped_files()
+        self._damaged = compaction.skipped_files(self.instruments.directory)
         for breaker in live_breakers():
             stats = breaker.stats
             self._counted[breaker] = tuple(float(getattr(stats, field, 0)) for _, field in _OUTCOMES)

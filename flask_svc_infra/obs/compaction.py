@@ -30,18 +30,17 @@ __all__ = ["combine", "compact", "count_damage", "db_files", "locked", "read", "
 _logger = logging.getLogger("flask_svc_infra.obs")
 _KEPT_GAUGES = ("gauge_min", "gauge_max", "gauge_sum", "gauge_mostrecent")
 """Gauges that by definition count the dead in. The live ones must not; ``gauge_all`` names who is gone."""
-_damaged = 0
+_damaged: dict[Path, int] = {}
 
 
-def skipped_files() -> int:
-    """Return how many damaged files this process has set aside so far."""
-    return _damaged
+def skipped_files(directory: Path | None) -> int:
+    """Return how many damaged files of *directory* this process has found so far."""
+    return 0 if directory is None else _damaged.get(directory, 0)
 
 
-def count_damage() -> None:
+def count_damage(path: Path) -> None:
     """Count one more damaged file."""
-    global _damaged  # noqa: PLW0603 - one count for the process, read at the next scrape
-    _damaged += 1
+    _damaged[path.parent] = _damaged.get(path.parent, 0) + 1
 
 
 @contextlib.contextmanager
@@ -126,7 +125,7 @@ def _merge(merged: Path, prefix: str, dead: list[FileName]) -> list[str]:
         values, absorbed, damage = read(merged)
         if damage:
             complaints.append(_put_away(merged, damage))
-            count_damage()
+            count_damage(merged)
     # Someone was killed before he deleted these; they must be gone before the list that names them is.
     _unlink(name.path for name in dead if name.path.name in absorbed)
     taken = []
@@ -137,7 +136,7 @@ def _merge(merged: Path, prefix: str, dead: list[FileName]) -> list[str]:
         combine(values, found, prefix)
         if damage:
             complaints.append(_put_away(name.path, damage))
-            count_damage()
+            count_damage(name.path)
         taken.append(name.path)
     if taken:
         body = dbfile.build(values)

@@ -180,7 +180,7 @@ def _complain(name: FileName, damage: str) -> None:
     """Say once that a living process' file is damaged; it is read to the damage at every scrape."""
     if name.path not in _complained and not _just_made(name):
         _complained.add(name.path)
-        compaction.count_damage()
+        compaction.count_damage(name.path)
         _logger.warning(
             "metric file '%s' is damaged: %s; what stands before the damage counts, the rest does not. "
             "It will be set aside when its process has exited.",
