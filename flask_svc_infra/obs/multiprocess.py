@@ -66,6 +66,10 @@ def worker_exited(pid: int) -> None:
         return
     try:
         compaction.compact(path, dead_pid=pid)
+        if compaction.skipped_files(path):  # this process answers no scrape: it has to write the count down
+            from .collectors import process_state
+
+            process_state(path).refresh()
     except OSError:
         _logger.exception(
             "the metric files of worker %s could not be merged; the next scrape tries again", pid

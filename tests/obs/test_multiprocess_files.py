@@ -287,6 +287,11 @@ class TestTheDead:
         multiprocess.worker_exited(DEAD)
         assert [p.name for p in directory.glob("*.db")] == ["counter_merged.db"]
 
+    def test_damage_that_the_master_finds_is_counted(self, directory: Path) -> None:
+        (directory / f"counter_{DEAD}.db").write_bytes(b"damaged")
+        multiprocess.worker_exited(DEAD)
+        assert total(directory, "svc_infra_metric_files_skipped_total", "process") == 1
+
     def test_worker_exited_outside_multiprocess_mode_does_nothing(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
