@@ -103,10 +103,9 @@ class Block:
         """
         entry = self._entry
         if entry is None:
-            entries = _unpaired.get(get_ident())
-            if not entries:
+            entry = self._unpaired_entry(*raised[:-3])
+            if entry is None:
                 return
-            entry = entries.pop()
         self._entry = None
         engine, pass_, started = entry
         seconds = engine.clock() - started if engine.timed else 0.0
@@ -115,6 +114,17 @@ class Block:
             engine.settle(pass_, Outcome.SUCCESS, seconds)
         else:
             engine.raised(pass_, error, seconds)
+
+    def _unpaired_entry(self, breaker: Any = None) -> tuple[Engine, Pass, float] | None:
+        """Return what a bare ``breaker.__enter__()``, called before this exit was loaded, has left."""
+        thread = get_ident()
+        if loaded.get(thread) is self:
+            del loaded[thread]
+        entries = _unpaired.get(thread)
+        if entries:
+            return entries.pop()
+        quiet = breaker and breaker._machine.quiet  # an entry while quiet leaves nothing
+        return (quiet.engine, quiet, quiet.engine.clock()) if quiet else None
 
     async def leave(self, *raised: Any) -> None:
         """Leave an ``async with`` statement."""

@@ -1,8 +1,8 @@
 """Each exit of a with statement knows its own entry, however entries and exits are interleaved.
 
 Each test lets a call that began while the circuit was closed overlap a trial. Were the exits mixed up (a
-stack on the thread, on the breaker, in a context variable), the late failure would open the half-open circuit, or
-the trial's success would be lost.
+stack on the thread, on the breaker, in a context variable), the late failure would open the half-open
+circuit, or the trial's success would be lost.
 """
 
 from __future__ import annotations
@@ -217,11 +217,27 @@ def test_bare_calls_of_enter_and_exit(breaker, clock):
         breaker.__enter__()
 
 
+def test_bare_calls_again_and_again(clock):
+    breaker = CircuitBreaker(
+        "dep", failure_threshold=1, recovery_timeout=1.0, success_threshold=4, clock=clock
+    )
+    breaker.admit().settle(Outcome.FAILURE)
+    clock.advance(1.0)
+    for _ in range(2):
+        breaker.__enter__()
+        breaker.__enter__()
+        breaker.__exit__(None, None, None)
+        breaker.__exit__(None, None, None)
+    assert breaker.state is CLOSED
+    assert breaker.stats.successful_calls == 4
+
+
 def test_bare_calls_on_the_class(breaker, clock):
     CircuitBreaker.__enter__(breaker)
     leave = CircuitBreaker.__exit__
     leave(breaker, Down, Down(), None)
-    trip_and_recover(breaker, clock)
+    assert breaker.state is OPEN
+    clock.advance(10.0)
     leave = CircuitBreaker.__exit__
     CircuitBreaker.__enter__(breaker)
     leave(breaker, None, None, None)
@@ -250,6 +266,7 @@ def test_exit_that_was_never_entered_counts_nothing(clock):
     breaker = CircuitBreaker("dep", clock=clock)
     breaker.force_open()
     breaker.__exit__(Down, Down(), None)
+    CircuitBreaker.__exit__(breaker, Down, Down(), None)
     assert breaker.stats.total_calls == 0
 
 
