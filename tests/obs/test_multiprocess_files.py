@@ -434,12 +434,12 @@ class TestForks:
         app = Flask("quiet", static_folder=None)
         undo = add_observability(app)
         app.test_client().get("/")
-        before = set(os.listdir(directory))
+        before = set(directory.iterdir())
         pid = os.fork()
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
-        assert set(os.listdir(directory)) == before
+        assert set(directory.iterdir()) == before
         undo()
 
 
