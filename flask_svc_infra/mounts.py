@@ -101,8 +101,16 @@ class Mounts:
         self._taken.pop(what, None)
 
     def find(self, path: str) -> Probe | None:
-        """Return the probe mounted at *path* (as in PATH_INFO), or None."""
+        """Return the probe mounted at *path* (as in PATH_INFO), or None.
+
+        One slash at the end makes no difference: a kubelet that was configured with it must not meet a 404.
+        """
         probe = self.probes.get(path)
+        if probe is not None:
+            return probe
+        if path.endswith("/"):
+            path = path[:-1]
+            probe = self.probes.get(path)
         if probe is None:
             for prefix, candidate in self.probe_prefixes.items():
                 if path.startswith(prefix) and len(path) > len(prefix) and "/" not in path[len(prefix) :]:

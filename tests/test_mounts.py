@@ -24,7 +24,7 @@ def mounts():
     return mounts
 
 
-@pytest.mark.parametrize("path", ["/_ops/live", "/_health/checks/database", "/metrics"])
+@pytest.mark.parametrize("path", ["/_ops/live", "/_ops/live/", "/_health/checks/database", "/_health/checks/database/", "/metrics"])
 def test_mounted_paths_are_served(mounts, path):
     assert mounts.serves(path)
 
@@ -34,7 +34,7 @@ def test_mounted_paths_are_served(mounts, path):
     [
         "/_ops",
         "/_ops/",
-        "/_ops/live/",
+        "/_ops/live//",
         "/_opsy/live",
         "/_health/checks/",
         "/_health/checks/a/b",

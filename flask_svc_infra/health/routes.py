@@ -156,7 +156,7 @@ def _mount(app: Flask, probes: Probes, prefix: str, *, include_in_schema: bool) 
         probe = Probe(prefix + path, kind, getattr(probes, kind))
         mounted[probe.rule.removesuffix("<name>")] = probe
         view = _view(probe.answer, kind, summary)
-        blueprint.add_url_rule(path, kind, view, methods=["GET"])
+        blueprint.add_url_rule(path, kind, view, methods=["GET"], strict_slashes=False)
         if include_in_schema:
             document(app, probe, view, summary)
     app.register_blueprint(blueprint)

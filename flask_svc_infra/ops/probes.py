@@ -55,7 +55,7 @@ def add_probes(app: Flask, *, prefix: str = "/_ops", include_in_schema: bool = F
         rule = f"{prefix}/{name}"
         probe = probes[rule] = Probe(rule=rule, kind="static", answer=_always_ok)
         view = _view(_always_ok, summary)
-        blueprint.add_url_rule(f"/{name}", name, view)
+        blueprint.add_url_rule(f"/{name}", name, view, strict_slashes=False)
         if include_in_schema:
             document(app, probe, view, summary)
     try:

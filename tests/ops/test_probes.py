@@ -66,13 +66,13 @@ def test_other_methods_are_left_to_flask(app):
 
 
 @pytest.mark.parametrize(
-    "path", ["/_ops", "/_ops/", "/_ops/live/", "/_ops/livex", "/_OPS/live", "/_opsy/live"]
+    "path", ["/_ops", "/_ops/", "/_ops/live/x", "/_ops/livex", "/_OPS/live", "/_opsy/live"]
 )
 def test_neighbouring_paths_are_not_probes(app, path):
     assert app.test_client().get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/_ops/%6cive", "/_ops/live?x=1"])
+@pytest.mark.parametrize("path", ["/_ops/%6cive", "/_ops/live?x=1", "/_ops/live/"])
 def test_the_same_path_spelled_otherwise_is_the_same_probe(app, path):
     app.before_request(lambda: abort(401))
     assert app.test_client().get(path).status_code == 200
