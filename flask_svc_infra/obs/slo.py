@@ -203,6 +203,8 @@ def check_slos(slos: Iterable[SLO]) -> tuple[SLO, ...]:
     Raises:
         ConfigurationError: two have one name, or something in it is no SLO.
     """
+    if not isinstance(slos, Iterable):
+        raise ConfigurationError(f"slos is {slos!r}, not several SLOs; none was accepted. Write slos=[...].")
     checked = tuple(slos)
     strangers = [slo for slo in checked if not _is_slo(slo)]
     if strangers:

@@ -146,6 +146,11 @@ def test_what_is_no_objective_is_refused():
         check_slos([0.999])
 
 
+def test_one_slo_where_several_are_wanted_is_refused_with_the_cure():
+    with pytest.raises(ConfigurationError, match=r"Write slos=\[\.\.\.\]"):
+        check_slos(SLO("availability", objective=0.999))  # type: ignore[arg-type]
+
+
 def test_a_latency_becomes_a_bound_of_the_histogram():
     slos = [SLO("l", objective=0.9, latency=0.3), SLO("m", objective=0.9, latency=1), SLO("a", objective=0.9)]
     assert add_bounds((0.1, 1.0, 5.0), slos) == (0.1, 0.3, 1.0, 5.0)
