@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..mounts import Mounts
 
-__all__ = ["AppState", "ProcessState", "Refresher"]
+__all__ = ["AppState", "ProcessState", "process_state"]
 
 _UP = frozenset({"healthy", "degraded"})
 _OUTCOMES = (
@@ -169,26 +169,6 @@ class AppState:
             return
         self.instruments.inc(catalog.HEALTH_RUNS, (event.name, str(event.status)))
         self.instruments.observe(catalog.HEALTH_DURATION, (event.name,), event.duration)
-
-
-class Refresher:
-    """Brings states up to date at most once a second, at the end of requests.
-
-    Args:
-        refresh: what to call; must not raise.
-        interval: seconds between two calls.
-    """
-
-    def __init__(self, refresh: Callable[[], None], *, interval: float = 1.0) -> None:
-        self._refresh = refresh
-        self._interval = interval
-        self._next = 0.0
-
-    def __call__(self, now: float) -> None:
-        """Refresh if it is time; *now* is a monotonic clock's reading."""
-        if now >= self._next:
-            self._next = now + self._interval
-            self._refresh()
 
 
 _RANK = {state: rank for rank, state in enumerate(catalog.CIRCUIT_STATES)}

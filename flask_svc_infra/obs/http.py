@@ -35,8 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpMetrics"]
 
+_REFRESH_INTERVAL = 1.0
+"""Seconds: how old what one worker says of its circuits and checks may be when another is scraped."""
 _logger = logging.getLogger("flask_svc_infra.obs")
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class HttpMetrics:
@@ -64,8 +70,9 @@ class HttpMetrics:
         self.instruments = instruments
         self.routes = routes
         self.match = match
-        self.after: Callable[[float], None] | None = None
-        """Called with the clock's reading at the end of every counted request; must be quick."""
+        self.refresh_at = math.inf
+        """When, on `perf_counter`, the end of a request is to call `refresh_now`."""
+        self._refresh: Callable[[], None] = _nothing
         self.exemplar: Callable[[], dict[str, str] | None] | None = None
         """Gives the labels of an exemplar for the current request; None when tracing is off."""
         self._exemplars: dict[tuple[tuple[str, str], int], Exemplar] = {}
@@ -114,6 +121,16 @@ class HttpMetrics:
 
         return call
 
+    def refresh_each_second(self, refresh: Callable[[], None]) -> None:
+        """Have *refresh* called at the end of requests, at most once a second; it must not raise."""
+        self._refresh = refresh
+        self.refresh_at = 0.0
+
+    def refresh_now(self, now: float) -> None:
+        """Call what was asked for, and not again for a second from *now*."""
+        self.refresh_at = now + _REFRESH_INTERVAL
+        self._refresh()
+
     def begin(self, method: str) -> int:
         """Count a request in; returns the place to count it out at, -1 when it could not be."""
         try:
@@ -126,20 +143,16 @@ class HttpMetrics:
 
     def _begin(self, method: str) -> int:
         """Count in the first request of its method, or of a forked child."""
-        for _ in range(2):
-            try:
-                place = self.routes.progress(method)
-                with self.instruments.lock:
-                    self._gauges.values[place] += 1.0  # type: ignore[index]
-            except TypeError:  # a forked child's first request: its rows are still its parent's
-                if not self._reopen():
-                    break
-            except OSError as error:
-                self.complain(error)
-                break
-            else:
-                return place
-        return -1
+        try:
+            # All three rows, or a child would count in one and find another still its parent's.
+            self.instruments.reopen(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_PROGRESS)
+            place = self.routes.progress(method)
+        except OSError as error:
+            self.complain(error)
+            return -1
+        with self.instruments.lock:
+            self._gauges.values[place] += 1.0  # type: ignore[index]
+        return place
 
     def record(self, series: RouteSeries | None, status: str, elapsed: float, progress: int) -> int:
         """Count a request out; returns its bucket's place, -1 when it could not be counted."""
@@ -198,11 +211,3 @@ class HttpMetrics:
                 "to, the directory named by PROMETHEUS_MULTIPROC_DIR. This is said once.",
                 error,
             )
-
-    def _reopen(self) -> bool:
-        try:
-            self.instruments.reopen(HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_PROGRESS)
-        except OSError as error:
-            self.complain(error)
-            return False
-        return True

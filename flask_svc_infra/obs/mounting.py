@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from ..mounts import entry_of, mounts_of, settings_of
 from . import catalog
-from .collectors import AppState, Refresher, process_state
+from .collectors import AppState, process_state
 from .compat import SvcInfraNames
 from .exposition import Authorize, Exposition, Families
 from .http import HttpMetrics
@@ -84,7 +84,7 @@ class Mounted:
         )
         registry.register(self._collector)
         if directory is not None:
-            self._http.after = Refresher(self._collector.refresh)
+            self._http.refresh_each_second(self._collector.refresh)
         self._stop_pools = measure_pools(wishes.engines, process)
         mounts.parts["obs"] = self
         mounts.parts["obs.registry"] = registry

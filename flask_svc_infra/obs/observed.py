@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..mounts import RULE_KEY
-from .routes import RouteSeries, method_label
+from .routes import LABELS, RouteSeries, method_label
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -40,7 +40,8 @@ class Observed:
         self.http = http
         self.environ = environ
         self.start_response = start_response
-        self.method = method_label(environ["REQUEST_METHOD"])
+        method = environ["REQUEST_METHOD"]
+        self.method = LABELS.get(method) or method_label(method)
         self.status: str | None = None
         self.series: RouteSeries | None = None
         self.complete = False
@@ -93,8 +94,8 @@ class Observed:
         bucket = http.record(self.series, status or self.status or "500", elapsed, self.progress)
         if self.exemplar is not None and bucket >= 0:
             http.keep_exemplar(self, bucket, elapsed)
-        if http.after is not None:
-            http.after(now)
+        if now >= http.refresh_at:
+            http.refresh_now(now)
 
 
 class Stream:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from .instruments import Instruments
 
-__all__ = ["Classifier", "RouteSeries", "Routes", "method_label"]
+__all__ = ["LABELS", "Classifier", "RouteSeries", "Routes", "method_label"]
 
 Classifier = Callable[[str, str], str]
 _logger = logging.getLogger("flask_svc_infra.obs")
-_LABELS = {method: method for method in METHODS}
+LABELS = {method: method for method in METHODS}
 _FIRST_ERRORS = ("500", "503")
 """A counter that is born with its first increment shows no increase: these exist before anything fails."""
 _NOT_A_STATUS = "invalid"
@@ -39,7 +39,7 @@ _NOT_A_STATUS = "invalid"
 
 def method_label(method: str) -> str:
     """Return the label of a request method, in upper case as Flask reads it."""
-    return _LABELS.get(method) or _LABELS.get(method.upper(), OTHER_METHOD)
+    return LABELS.get(method) or LABELS.get(method.upper(), OTHER_METHOD)
 
 
 class RouteSeries:

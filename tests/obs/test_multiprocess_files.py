@@ -430,6 +430,24 @@ class TestForks:
         assert scrape(client)("http_requests_in_progress") == 0
         undo()
 
+    def test_child_that_begins_with_a_method_new_to_it_counts_everything(self, mode: str) -> None:
+        app = Flask("methods", static_folder=None)
+        app.add_url_rule("/", "home", lambda: "ok", methods=["GET", "POST"])
+        undo = add_observability(app)
+        app.test_client().get("/")
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                client = app.test_client()
+                client.post("/")
+                client.get("/")
+                code = scrape(client)("http_requests_total", path="/") != 3
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        undo()
+
     def test_child_that_serves_nothing_leaves_nothing(self, directory: Path) -> None:
         app = Flask("quiet", static_folder=None)
         undo = add_observability(app)
