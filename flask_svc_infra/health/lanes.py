@@ -34,6 +34,7 @@ class Report:
         at: the same in seconds since the epoch.
         duration: seconds it took, up to its timeout.
         reused: whether it is an earlier run's, taken from the cache.
+        unfinished: whether the caller gave up on the run before its deadline, so that there is no verdict.
     """
 
     check: HealthCheck
@@ -42,6 +43,7 @@ class Report:
     at: float
     duration: float
     reused: bool = False
+    unfinished: bool = False
 
 
 class CalledOff(Exception):  # noqa: N818 - read as a word: except CalledOff

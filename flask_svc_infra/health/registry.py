@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ..errors import ConfigurationError
 from .aggregation import aggregate
@@ -252,7 +253,10 @@ class HealthRegistry:
         if isinstance(asked, Report):
             return asked
         report = self._runner.wait(asked, until=until)
-        return report or self._runner.verdict(lane, HealthStatus.UNKNOWN, "check is still running")
+        if report is None:
+            nothing = self._runner.verdict(lane, HealthStatus.UNKNOWN, "check is still running")
+            report = replace(nothing, unfinished=True)
+        return report
 
     def renew(self) -> None:
         """Make the registry usable in a forked child; called there by itself, never by a user."""
