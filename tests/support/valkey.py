@@ -40,6 +40,11 @@ class ValkeyServer:
             self.close()
             raise
 
+    @staticmethod
+    def binary() -> Path:
+        """Return the server to run."""
+        return _binary()
+
     @property
     def url(self) -> str:
         return f"redis://{self.host}:{self.port}/0"
@@ -53,7 +58,7 @@ class ValkeyServer:
         """Start the server and wait until it answers; do nothing when it runs."""
         if self._process is not None:
             return
-        argv = [_binary(), "--port", str(self.port), "--bind", self.host, "--save", "", "--appendonly", "no"]
+        argv = [self.binary(), "--port", str(self.port), "--bind", self.host, "--save", "", "--appendonly", "no"]
         self._process = spawn(argv, log=self._log, cwd=self._folder)
         with started(self._process, self._log):
             eventually(self._answers, timeout=30, message=f"Valkey on port {self.port} did not answer")

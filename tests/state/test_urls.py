@@ -1,0 +1,108 @@
+"""Which URL makes which store, and that no credentials are shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from flask_svc_infra.errors import ConfigurationError
+from flask_svc_infra.state.redis import RedisStore
+from flask_svc_infra.state.sqlite import SqliteStore
+from flask_svc_infra.state.store import MemoryStore, StoreError
+from flask_svc_infra.state.urls import open_store
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "shown"),
+    [
+        ("memory://", MemoryStore, "memory://"),
+        ("sqlite:///state.db", SqliteStore, "sqlite:///state.db"),
+        ("sqlite:////var/lib/state.db", SqliteStore, "sqlite:////var/lib/state.db"),
+        ("redis://localhost", RedisStore, "redis://localhost"),
+        ("redis://:hunter2secret@cache:6380/3", RedisStore, "redis://cache:6380/3"),
+        ("rediss://ann:hunter2secret@cache:6380/3?ssl_cert_reqs=none", RedisStore, "rediss://cache:6380/3"),
+        ("redis://cache/0?password=hunter2secret", RedisStore, "redis://cache/0"),
+        ("unix:///run/redis.sock?password=hunter2secret", RedisStore, "unix:///run/redis.sock"),
+        ("redis+sentinel://:hunter2secret@a:1,b:2/main/0", RedisStore, "redis+sentinel://a:1,b:2/main/0"),
+    ],
+)
+def test_urls(url, kind, shown):
+    store = open_store(url)
+    assert isinstance(store, kind)
+    assert store.url == shown
+    assert "hunter2secret" not in repr(store)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "redis",
+        "memory://x",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://host/x",
+        "postgres://:hunter2secret@x/y",
+        "http://x",
+        "redis://:hunter2secret@cache:port",
+        "redis://:hunter2secret@[::1/0",
+        "redis+sentinel://a:1",
+        "redis+sentinel://a:1/main/x",
+        "redis://:hunter2secret@cache/0?socket_timeout=soon",
+    ],
+)
+def test_what_names_no_store_is_refused_without_being_shown(url):
+    with pytest.raises(ConfigurationError, match="sqlite:////absolute") as caught:
+        open_store(url)
+    assert "hunter2secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_errors_name_no_credentials(valkey):
+    valkey.command("CONFIG SET requirepass right")
+    store = open_store(f"redis://:hunter2secret@127.0.0.1:{valkey.port}/0")
+    try:
+        with pytest.raises(StoreError) as caught:
+            store.act("journal", {"limit": 1})
+        assert "hunter2secret" not in str(caught.value)
+    finally:
+        import redis
+
+        with redis.Redis(port=valkey.port, password="right") as client:
+            client.config_set("requirepass", "")
+
+
+def test_timeouts_may_be_set_in_the_url(valkey):
+    proxy = valkey.proxy()
+    slow, patient = open_store(proxy.url), open_store(proxy.url + "?socket_timeout=5")
+    proxy.delay(0.3)
+    with pytest.raises(StoreError):
+        slow.act("journal", {"limit": 1})
+    assert patient.act("journal", {"limit": 1}) == {"entries": {}}
+    slow.close()
+    patient.close()
+
+
+def test_sentinel_names_the_server(valkey, tmp_path):
+    from support.processes import eventually, finish, free_port, spawn
+
+    from flask_svc_infra.state.store import StoreError
+
+    port = free_port()
+    conf = tmp_path / "sentinel.conf"
+    conf.write_text(
+        f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {valkey.port} 1\n", encoding="utf-8"
+    )
+    process = spawn([valkey.binary(), conf, "--sentinel"], log=tmp_path / "log", cwd=tmp_path)
+    store = open_store(f"redis+sentinel://127.0.0.1:{port}/main/0")
+
+    def answers():
+        try:
+            return store.act("journal", {"limit": 1})
+        except StoreError as error:
+            raise AssertionError(str(error)) from error
+
+    try:
+        assert eventually(answers) == {"entries": {}}
+    finally:
+        store.close()
+        finish(process)
