@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, request
 
@@ -148,7 +148,8 @@ def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
     registry = HealthRegistry()
     each: Any
     for number, each in enumerate(checks, 1):
-        registry.add(f"startup check {number}", _Named(each) if callable(each) else each)
+        named = _Named(cast("HealthCheckFn", each)) if callable(each) else each
+        registry.add(f"startup check {number}", named)
     return registry
 
 
