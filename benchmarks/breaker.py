@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from functools import wraps
 from itertools import repeat
 from pathlib import Path
@@ -141,6 +142,10 @@ def in_an_app() -> CircuitBreaker:
 _apps: list[SvcInfra] = []
 
 
+_LONG = 3600.0
+"""Seconds: a circuit that is to stay open stays open for the whole run."""
+
+
 def opened(breaker: CircuitBreaker) -> CircuitBreaker:
     for _ in range(5):
         with suppress(Down), breaker:
@@ -163,7 +168,7 @@ def circuitbreaker_forms() -> dict[str, Any]:
 
     return {
         "decorator": Theirs(name="a")(work),
-        "open": _open_by_calls(Theirs(name="b")(down)),
+        "open": _open_by_calls(Theirs(name="b", recovery_timeout=_LONG)(down)),
         "async": Theirs(name="c")(work_async),
         "with": Theirs(name="d"),
     }
@@ -174,7 +179,7 @@ def pybreaker_forms() -> dict[str, Any]:
 
     return {
         "decorator": pybreaker.CircuitBreaker()(work),
-        "open": _open_by_calls(pybreaker.CircuitBreaker()(down)),
+        "open": _open_by_calls(pybreaker.CircuitBreaker(reset_timeout=_LONG)(down)),
         "with each": pybreaker.CircuitBreaker().calling,
     }
 
@@ -184,7 +189,7 @@ def aiobreaker_forms() -> dict[str, Any]:
 
     return {
         "decorator": aiobreaker.CircuitBreaker()(work),
-        "open": _open_by_calls(aiobreaker.CircuitBreaker()(down)),
+        "open": _open_by_calls(aiobreaker.CircuitBreaker(timeout_duration=timedelta(seconds=_LONG))(down)),
         "async": aiobreaker.CircuitBreaker()(work_async),
     }
 
@@ -197,7 +202,7 @@ def purgatory_forms() -> dict[str, Any]:
         await factory.initialize()
         return factory("c")(work_async)
 
-    factory = purgatory.SyncCircuitBreakerFactory()
+    factory = purgatory.SyncCircuitBreakerFactory(default_ttl=_LONG)
     return {
         "decorator": factory("a")(work),
         "open": _open_by_calls(factory("b")(down)),
@@ -210,7 +215,7 @@ def interlock_forms() -> dict[str, Any]:
     from interlock import CircuitBreaker as Theirs
     from interlock import Config
 
-    config = Config(minimum_number_of_calls=5)
+    config = Config(minimum_number_of_calls=5, wait_duration_in_open=_LONG)
     return {
         "decorator": Theirs(name="a")(work),
         "open": _open_by_calls(Theirs(name="b", config=config)(down)),
@@ -423,7 +428,11 @@ def rejections() -> tuple[str, dict[str, Run]]:
     def bare(n: int) -> float:
         return 0.0
 
-    runs = {"bare": bare, "floor": refusals(refuse), "ours": refusals(opened(ours()).protect(work))}
+    runs = {
+        "bare": bare,
+        "floor": refusals(refuse),
+        "ours": refusals(opened(ours(recovery_timeout=_LONG)).protect(work)),
+    }
     return "Refusal, open (in all)", runs | {name: refusals(fn) for name, fn in others("open").items()}
 
 

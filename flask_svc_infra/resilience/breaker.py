@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast, overload
 
 from ..errors import ConfigurationError
-from . import checked, recovery, statement
+from . import checked, recovery
 from .engine import Engine
 from .live import Live
 from .machine import CircuitState, Forced, Policy
@@ -16,6 +16,7 @@ from .options import CircuitBreakerStats
 from .permit import Permit, guard_class
 from .protect import call_guarded, protect
 from .rules import TripRule, consecutive
+from .statement import Measured, Quiet, enter, load, loaded
 
 if TYPE_CHECKING:
     from ..events import Transition
@@ -39,11 +40,11 @@ class _ExitOfClass(type):
 
         @property
         def __exit__(cls):  # noqa: ANN204, PLE0302
-            return statement.load()
+            return load()
 
         @property
         def __aexit__(cls):  # noqa: ANN204, PLE0302
-            return statement.load().leave
+            return load().leave
 
 
 class CircuitBreaker(metaclass=_ExitOfClass):
@@ -128,10 +129,10 @@ class CircuitBreaker(metaclass=_ExitOfClass):
             recovery_timeout=recovery_timeout if callable(recovery_timeout) else None,
             on_transition=checked.callable_or_none(about + "on_transition", on_transition),
             clock=checked.callable_or_none(about + "clock", clock) or time.monotonic,
-            closed=statement.Quiet,
+            closed=Quiet,
         )
         self._machine = engine.machine
-        self._timed = engine.timed
+        self._timed, self._clock = engine.timed, engine.clock
         self.guard = guard_class(engine)
         _live.add(self)
 
@@ -151,7 +152,7 @@ class CircuitBreaker(metaclass=_ExitOfClass):
     @property
     def remaining_timeout(self) -> float | None:
         """Seconds until a call is let through as a trial; None when not open, or forced open."""
-        return self._machine.remaining(self._engine.clock())
+        return self._machine.remaining(self._clock())
 
     def _remaining_timeout(self) -> float | None:
         """Return :attr:`remaining_timeout`, under the documented library's name."""
@@ -265,13 +266,13 @@ class CircuitBreaker(metaclass=_ExitOfClass):
     # The with statements: see statement.py.
 
     def __enter__(self) -> Self:
-        if self._machine.quiet is None or statement.loaded:
-            statement.enter(self._engine)
+        if self._machine.quiet is None or loaded:
+            enter(self._engine)
         return self
 
     async def __aenter__(self) -> Self:
-        if self._machine.quiet is None or statement.loaded:
-            statement.enter(self._engine)
+        if self._machine.quiet is None or loaded:
+            enter(self._engine)
         return self
 
     if TYPE_CHECKING:
@@ -298,11 +299,11 @@ class CircuitBreaker(metaclass=_ExitOfClass):
         def __exit__(self):  # noqa: ANN204, PLE0302
             quiet = self._machine.quiet
             if quiet is None:
-                return statement.load()
+                return load()
             if self._timed:
-                measured = statement.Measured()
+                measured = Measured()
                 measured.pass_ = quiet
-                measured.started = self._engine.clock()
+                measured.started = self._clock()
                 return measured
             return quiet
 

@@ -123,7 +123,7 @@ class Block:
         entries = _unpaired.get(thread)
         if entries:
             return entries.pop()
-        quiet = breaker and breaker._machine.quiet  # an entry while quiet leaves nothing
+        quiet = breaker and breaker._machine.quiet  # noqa: SLF001 - an entry while quiet leaves nothing
         return (quiet.engine, quiet, quiet.engine.clock()) if quiet else None
 
     async def leave(self, *raised: Any) -> None:
