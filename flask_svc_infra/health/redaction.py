@@ -55,7 +55,7 @@ _TOKENS = re.compile(
 )
 # After `scheme://name:` comes a password unless it is a port. One that holds blanks ends at a later `@`.
 _SPACED_USERINFO = re.compile(
-    r"(://[^\s/@:\[]*:(?!\d{1,5}(?![^\s/,;)\]}'\"?#]))[^\s@]*\s)([^@\r\n]*@\S*@|[^@\r\n]*@)"
+    r"(://[^\s/@:\[]*:(?!\d{1,5}(?![^\s/,;)\]}'\"?#]))[^\s@]*\s)([^@]*@\S*@|[^@]*@)"
 )
 _WORD = re.compile(r"\S+")
 

@@ -177,6 +177,11 @@ def test_huge_message_is_cut_in_little_time_and_never_through_a_secret(text):
     assert MARK not in masked
 
 
+def test_password_read_from_a_file_with_its_line_break_does_not_survive():
+    said = f'could not connect to postgresql://shop:{MARK}\n@db/shop: user "bob@corp" unknown'
+    assert redact(said) == 'could not connect to postgresql://***@db/shop: user "bob@corp" unknown'
+
+
 def test_details_are_cleaned_whatever_they_hold():
     details = {
         "password": MARK,
