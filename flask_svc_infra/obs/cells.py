@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from . import dbfile
+from .kept import kept
 
 __all__ = ["Cells", "MappedCells", "MemoryCells"]
 
@@ -175,7 +176,7 @@ def _allocate(descriptor: int, start: int, end: int) -> None:
         os.ftruncate(descriptor, end)
 
 
-_mapped: weakref.WeakSet[MappedCells] = weakref.WeakSet()
+_mapped: weakref.WeakSet[MappedCells] = kept("mapped cells", weakref.WeakSet)
 
 
 def _after_fork() -> None:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from . import catalog, multiprocess
 from .collectors import process_state
+from .kept import kept
 from .routes import method_label
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ MOST_HOSTS = 100
 OTHER_HOST = "other"
 FAILED = "error"
 """The status label of an exchange that brought no response."""
-_hosts: set[str] = set()
+_hosts: set[str] = kept("client hosts", set)
 _lock = threading.Lock()
-_patches: dict[tuple[Any, str], _Patch] = {}
+_patches: dict[tuple[Any, str], _Patch] = kept("client patches", dict)
 
 
 def instrument_requests(session: requests.Session | None = None) -> Callable[[], None]:

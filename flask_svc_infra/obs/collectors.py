@@ -20,6 +20,7 @@ from ..events import CheckFinished, Retried, Transition, check_finished, circuit
 from ..resilience import live_breakers, live_bulkheads
 from . import catalog, compaction
 from .instruments import Instruments
+from .kept import kept
 from .owners import PROCESS_TAG
 
 if TYPE_CHECKING:
@@ -172,8 +173,8 @@ class AppState:
 
 
 _RANK = {state: rank for rank, state in enumerate(catalog.CIRCUIT_STATES)}
-_states: weakref.WeakSet[ProcessState] = weakref.WeakSet()
-_shared: dict[Path | None, ProcessState] = {}
+_states: weakref.WeakSet[ProcessState] = kept("process states", weakref.WeakSet)
+_shared: dict[Path | None, ProcessState] = kept("shared process states", dict)
 _sharing = threading.Lock()
 
 

@@ -20,17 +20,21 @@ import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import dbfile
-from .dbfile import CorruptFileError, Value
+from .kept import kept
 from .owners import MERGED, PLAIN, FileName, is_alive, merged_name, parse_name
+
+if TYPE_CHECKING:
+    from .dbfile import Value
 
 __all__ = ["combine", "compact", "count_damage", "db_files", "locked", "read", "skipped_files"]
 
 _logger = logging.getLogger("flask_svc_infra.obs")
 _KEPT_GAUGES = ("gauge_min", "gauge_max", "gauge_sum", "gauge_mostrecent")
 """Gauges that by definition count the dead in. The live ones must not; ``gauge_all`` names who is gone."""
-_damaged: dict[Path, int] = {}
+_damaged: dict[Path, int] = kept("damaged files", dict)
 
 
 def skipped_files(directory: Path | None) -> int:
@@ -162,7 +166,7 @@ def read(path: Path) -> tuple[dict[bytes, Value], set[str], str | None]:
             values[raw] = value
     except FileNotFoundError:
         return values, set(), None
-    except CorruptFileError as damage:
+    except dbfile.CorruptFileError as damage:
         return values, set(), str(damage)
     except OSError as error:
         return values, set(), f"it cannot be read ({error.strerror})"

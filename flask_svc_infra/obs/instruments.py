@@ -26,6 +26,7 @@ from prometheus_client.core import Metric
 from .bounds import bound_label
 from .cells import Cells, MappedCells, MemoryCells
 from .dbfile import key_text
+from .kept import kept
 from .owners import own_name
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Instruments:
         places = self._children[spec.name].get(labels)
         if places is None:
             places = self._make(spec, labels, self._make_histogram)
-        assert isinstance(places, HistogramPlaces)  # noqa: S101 - the kind of a spec decides
+        assert not isinstance(places, int)  # noqa: S101 - the kind of a spec decides
         return places
 
     def inc(self, spec: MetricSpec, labels: Labels, amount: float = 1.0) -> None:
@@ -174,7 +175,7 @@ class Instruments:
         values = self.row(spec).values or ()
         for labels, places in list(self._children[spec.name].items()):
             pairs = dict(zip(spec.labels, labels, strict=True))
-            if isinstance(places, HistogramPlaces):
+            if not isinstance(places, int):
                 _add_histogram(metric, pairs, places, self.bounds(spec), values)
             elif values and not math.isnan(values[places]):
                 metric.add_sample(spec.name, pairs, values[places])
@@ -248,7 +249,7 @@ def _own_file(directory: Path, prefix: str, tag: str) -> Path:
     return directory / own_name(prefix, tag)
 
 
-_live: weakref.WeakSet[Instruments] = weakref.WeakSet()
+_live: weakref.WeakSet[Instruments] = kept("instruments", weakref.WeakSet)
 
 
 def _after_fork() -> None:

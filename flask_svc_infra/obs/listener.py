@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from ..errors import ConfigurationError
+from .kept import kept
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -125,7 +126,7 @@ def parse_address(address: object) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+_listeners: weakref.WeakSet[Listener] = kept("listeners", weakref.WeakSet)
 
 
 def _after_fork() -> None:

@@ -19,6 +19,7 @@ from .compat import SvcInfraNames
 from .exposition import Authorize, Exposition, Families
 from .http import HttpMetrics
 from .instruments import Instruments
+from .kept import kept
 from .listener import Listener
 from .pools import measure_pools
 from .routes import Classifier, Routes
@@ -137,7 +138,7 @@ class Mounted:
         return rule.rule
 
 
-_tags: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_tags: weakref.WeakKeyDictionary[Any, str] = kept("tags", weakref.WeakKeyDictionary)
 
 
 def _take_tag(app: Flask, path: str) -> str:

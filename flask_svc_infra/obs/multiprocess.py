@@ -82,7 +82,7 @@ def directory_in_use() -> Path | None:
     Raises:
         OSError: it cannot be made.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(VARIABLE) or os.environ.get(VARIABLE.lower())
     if not named:
         return None
     path = Path(named)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 from . import catalog
+from .kept import kept
 
 if TYPE_CHECKING:
     from .collectors import ProcessState
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["measure_pools", "require_engines"]
 
 _lock = threading.Lock()
-_measured: weakref.WeakKeyDictionary[Any, _Pool] = weakref.WeakKeyDictionary()
+_measured: weakref.WeakKeyDictionary[Any, _Pool] = kept("pools", weakref.WeakKeyDictionary)
 
 
 def require_engines(engines: Iterable[Any]) -> tuple[Any, ...]:

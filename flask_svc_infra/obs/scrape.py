@@ -11,6 +11,7 @@ from prometheus_client.core import Metric
 
 from . import catalog, merge, multiprocess, tracing
 from .exposition import Families, gather
+from .kept import kept
 from .owners import PLAIN, PROCESS_TAG
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["AppCollector"]
 
 _logger = logging.getLogger("flask_svc_infra.obs")
-_all: weakref.WeakSet[AppCollector] = weakref.WeakSet()
+_all: weakref.WeakSet[AppCollector] = kept("app collectors", weakref.WeakSet)
 
 
 class AppCollector:

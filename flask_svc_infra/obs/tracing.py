@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from ..events import Transition, circuit_transition
@@ -15,7 +16,7 @@ from ..resilience.engine import Engine
 __all__ = ["exemplar_source", "follow_circuits", "unfollow_circuits"]
 
 _API = "opentelemetry.trace"
-_refuse = Engine._refuse  # noqa: SLF001 - see follow_circuits
+_refuse = getattr(Engine._refuse, "__wrapped__", Engine._refuse)  # noqa: SLF001 - see follow_circuits
 
 
 def exemplar_source() -> Callable[[], dict[str, str] | None] | None:
@@ -40,7 +41,7 @@ def follow_circuits() -> None:
     Rejections are the one thing a breaker does often, so they have no signal to listen to: the method that
     makes the exception is replaced, only now and only where there is a span to tell. Safe to call again.
     """
-    if _API not in sys.modules or Engine._refuse is not _refuse:  # noqa: SLF001
+    if _API not in sys.modules or Engine._refuse is _refuse_and_tell:  # noqa: SLF001
         return
     circuit_transition.connect(_on_transition)
     Engine._refuse = _refuse_and_tell  # type: ignore[method-assign]  # noqa: SLF001
@@ -65,6 +66,7 @@ def _on_transition(_sender: object, event: Transition) -> None:
     )
 
 
+@wraps(_refuse)
 def _refuse_and_tell(self: Engine, generation: Any, now: float) -> Any:
     error = _refuse(self, generation, now)
     attributes: dict[str, Any] = {
