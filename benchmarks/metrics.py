@@ -198,6 +198,28 @@ def overhead(rounds: int, requests: int) -> dict[str, float]:
     return {name: (seconds - least["bare Flask"]) * 1e6 for name, seconds in least.items()}
 
 
+def layer(rounds: int, requests: int) -> float:
+    """Return the µs of our layer around an application that does nothing: the store shows best there."""
+    from types import SimpleNamespace
+
+    from flask_svc_infra.obs import add_observability
+
+    matched = SimpleNamespace(url_rule=SimpleNamespace(rule=RULE))
+
+    def nothing(given: dict[str, Any], start: Any) -> list[bytes]:
+        given["werkzeug.request"] = matched
+        start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", "2")])
+        return [b"ok"]
+
+    app = bare()
+    app.wsgi_app = nothing  # type: ignore[method-assign]
+    plain = SimpleNamespace(wsgi_app=nothing)
+    add_observability(app)
+    drive(app, requests)
+    least = min(drive(app, requests) for _ in range(rounds))
+    return (least - min(drive(plain, requests) for _ in range(rounds))) * 1e6
+
+
 def _worker(kind: str, routes: int) -> None:
     """Count what a worker counts, then die without a word: its files stay."""
     app = scraped_app(kind, routes)
@@ -314,6 +336,8 @@ def report(rounds: int, requests: int) -> None:
             label = "flask-svc-infra" if kind == "ours" else "prometheus-flask-exporter"
             print(f"| {label} | {found['series']} | {dead} | {found['first']:.1f} | {found['later']:.1f} |")
     print()
+    inside, outside = part("layer", rounds, requests), part("layer", rounds, requests, directory=True)
+    print(f"our layer alone: {inside:.1f} µs, multiprocess {outside:.1f} µs, ratio {outside / inside:.2f}")
     ours_bytes, theirs = part("memory", "ours", 2000), part("memory", "theirs", 2000)
     ratio = ours_bytes / theirs
     print(f"bytes per series: {ours_bytes:.0f}, prometheus_client {theirs:.0f}, ratio {ratio:.2f}")
@@ -326,7 +350,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.part:
         name, arguments = options.part
-        found = {"overhead": overhead, "scrape": scrape, "memory": memory}[name](*json.loads(arguments))
+        found = {"overhead": overhead, "layer": layer, "scrape": scrape, "memory": memory}[name](
+            *json.loads(arguments)
+        )
         print(json.dumps(found))
     else:
         report(*((40, 100) if options.quick else (250, 100)))
