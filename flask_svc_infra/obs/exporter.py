@@ -34,6 +34,7 @@ def make_exporter(registry: CollectorRegistry | None = None) -> Any:
         raise MissingDriverError(
             "the exporter facade", module="prometheus_flask_exporter", extra="exporter"
         ) from None
-    return PrometheusMetrics(
+    make: Any = PrometheusMetrics  # untyped, and its own hints do not know path=None
+    return make(
         app=None, path=None, export_defaults=False, registry=registry or CollectorRegistry(auto_describe=True)
     )

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigurationError
 from . import catalog
@@ -141,7 +141,7 @@ def _read(pool: Any) -> dict[catalog.MetricSpec, float]:
 
 def _ask(pool: Any, question: str) -> float | None:
     method: Any = getattr(pool, question, None)
-    return float(method()) if callable(method) else None
+    return float(cast("float", method())) if callable(method) else None
 
 
 def _pool_of(engine: Any, process: ProcessState) -> _Pool:
