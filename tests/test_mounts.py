@@ -24,7 +24,9 @@ def mounts():
     return mounts
 
 
-@pytest.mark.parametrize("path", ["/_ops/live", "/_ops/live/", "/_health/checks/database", "/_health/checks/database/", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/_ops/live", "/_ops/live/", "/_health/checks/database", "/_health/checks/database/", "/metrics"]
+)
 def test_mounted_paths_are_served(mounts, path):
     assert mounts.serves(path)
 

@@ -95,7 +95,11 @@ def test_each_hop_of_a_redirect_is_an_exchange(web: Any, host: str, read: Any) -
 def test_someone_elses_later_patch_survives(web: Any, host: str, read: Any, monkeypatch: Any) -> None:
     stop = instrument_requests()
     ours = requests.Session.get_adapter
-    monkeypatch.setattr(requests.Session, "get_adapter", lambda self, url: ours(self, url))
+
+    def theirs(self, url):
+        return ours(self, url)
+
+    monkeypatch.setattr(requests.Session, "get_adapter", theirs)
     stop()
     requests.get(web.url, timeout=5)
     assert read()("http_client_requests_total", host=host) == 0

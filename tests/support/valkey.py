@@ -58,7 +58,8 @@ class ValkeyServer:
         """Start the server and wait until it answers; do nothing when it runs."""
         if self._process is not None:
             return
-        argv = [self.binary(), "--port", str(self.port), "--bind", self.host, "--save", "", "--appendonly", "no"]
+        unsaved = ["--save", "", "--appendonly", "no"]
+        argv = [self.binary(), "--port", str(self.port), "--bind", self.host, *unsaved]
         self._process = spawn(argv, log=self._log, cwd=self._folder)
         with started(self._process, self._log):
             eventually(self._answers, timeout=30, message=f"Valkey on port {self.port} did not answer")
