@@ -185,6 +185,18 @@ def test_fork_with_a_full_bulkhead_leaves_an_empty_one():
     """)
 
 
+def test_fork_while_another_thread_takes_a_place_leaves_a_bulkhead_that_works():
+    scene("""
+        bulkhead = Bulkhead("dep", max_concurrent=1)
+        end = busy_thread(bulkhead._free)
+        def act():
+            with bulkhead:
+                assert bulkhead.in_flight == 1
+        in_child(act)
+        end()
+    """)
+
+
 def test_place_held_by_the_forking_thread_is_not_given_back_in_the_child():
     scene("""
         bulkhead = Bulkhead("dep", max_concurrent=1)

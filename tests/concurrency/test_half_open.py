@@ -129,6 +129,8 @@ def test_expired_trial_frees_one_place_only(clock):
     first = breaker.admit()
     clock.advance(30.0)
     second = breaker.admit()
+    with pytest.raises(CircuitBreakerError):
+        breaker.admit()
     first.settle(Outcome.SUCCESS)
     with pytest.raises(CircuitBreakerError):
         breaker.admit()

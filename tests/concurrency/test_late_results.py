@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from concurrency.scenes import CLOSED, HALF_OPEN, OPEN, Down, fail, succeed, together
 from support.clock import FakeClock
 
-from flask_svc_infra.resilience import CircuitBreaker, Outcome, failure_rate
+from flask_svc_infra.resilience import CircuitBreaker, Outcome, consecutive, failure_rate
 
 
 @pytest.fixture
@@ -87,13 +90,8 @@ def test_success_begun_before_reset_does_not_wipe_the_count_after_it(clock):
     assert breaker.state is OPEN
 
 
-@pytest.mark.parametrize("form", ["with", "decorator", "guard"])
-def test_every_form_drops_its_late_result(clock, form):
-    breaker = breaker_with(clock)
-
-    def body():
-        breaker.reset()
-        raise Down
+def forms_of(breaker, body):
+    """Every form of calling *body*, by name."""
 
     def in_with():
         with breaker:
@@ -103,10 +101,56 @@ def test_every_form_drops_its_late_result(clock, form):
         with breaker.guard():
             body()
 
-    with pytest.raises(Down):
-        {"with": in_with, "decorator": breaker.protect(body), "guard": in_guard}[form]()
+    async def coroutine():
+        body()
+
+    async def in_async_with():
+        async with breaker:
+            body()
+
+    return {
+        "decorator": breaker.protect(body),
+        "with": in_with,
+        "guard": in_guard,
+        "call": lambda: breaker.call(body),
+        "async decorator": lambda: asyncio.run(breaker.protect(coroutine)()),
+        "async with": lambda: asyncio.run(in_async_with()),
+    }
+
+
+FORMS = pytest.mark.parametrize("form", forms_of(CircuitBreaker(), print))
+
+
+@FORMS
+@pytest.mark.parametrize("failing", [True, False])
+@pytest.mark.parametrize("timed", [True, False])
+def test_every_form_drops_its_late_result(clock, form, failing, timed):
+    trip = failure_rate(0.1, seconds=60, minimum_calls=1) if timed else consecutive(1)
+    breaker = CircuitBreaker("dep", trip=trip, clock=clock)
+
+    def body():
+        breaker.reset()
+        if failing:
+            raise Down
+
+    with suppress(Down):
+        forms_of(breaker, body)[form]()
     assert breaker.state is CLOSED
-    assert breaker.stats.stale_calls == 1
+    stats = breaker.stats
+    assert (stats.stale_calls, stats.total_calls) == (1, 1)
+
+
+@FORMS
+def test_every_form_counts_a_success_in_its_own_second(clock, form):
+    """Counted with an older success, it would be forgotten with it, and the share be of too few calls."""
+    breaker = CircuitBreaker("dep", trip=failure_rate(0.6, seconds=60, minimum_calls=3), clock=clock)
+    call = forms_of(breaker, lambda: None)[form]
+    call()
+    clock.advance(59.5)
+    call()
+    clock.advance(1.0)
+    fail(breaker, 2)
+    assert breaker.state is OPEN
 
 
 def test_ignored_exception_does_not_wipe_the_count(clock):
@@ -125,6 +169,14 @@ def test_ignored_exception_does_not_close_circuit(clock):
     with pytest.raises(KeyError), breaker:
         raise KeyError
     assert breaker.state is HALF_OPEN
+
+
+def test_successes_of_an_earlier_generation_do_not_dilute_the_next(clock):
+    breaker = CircuitBreaker("dep", trip=failure_rate(0.5, last=20, minimum_calls=2), clock=clock)
+    succeed(breaker, 10)
+    breaker.reset()
+    fail(breaker, 2)
+    assert breaker.state is OPEN
 
 
 def test_simultaneous_failures_open_once(clock):

@@ -264,6 +264,15 @@ def test_breaker_nobody_uses_dies_at_once():
         gc.enable()
 
 
+def test_breakers_that_died_leave_nothing_behind():
+    from flask_svc_infra.resilience.breaker import _live
+
+    before = len(_live._refs)
+    for _ in range(100):
+        CircuitBreaker("short-lived")
+    assert len(_live._refs) == before
+
+
 def test_protected_function_keeps_its_breaker_alive():
     from flask_svc_infra.resilience import live_breakers
 
