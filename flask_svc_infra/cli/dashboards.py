@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .api import base_url, call
-from .output import json_option, show_json, verdict
+from .output import json_option, show_json, verdict, writing
 
 __all__ = ["dashboards"]
 
@@ -31,12 +31,14 @@ def export(*, directory: Path, as_json: bool) -> None:
     """Write the dashboards into DIRECTORY, for Grafana's provisioning or its import page."""
     from ..obs.bundled import dashboard, dashboard_names
 
-    directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for name in dashboard_names():
-        path = directory / f"{name}.json"
-        path.write_text(json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        written.append(str(path))
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in dashboard_names():
+            path = directory / f"{name}.json"
+            text = json.dumps(dashboard(name), indent=2, ensure_ascii=False) + "\n"
+            path.write_text(text, encoding="utf-8")
+            written.append(str(path))
     if as_json:
         show_json(written)
     else:

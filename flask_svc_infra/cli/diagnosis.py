@@ -6,9 +6,9 @@ that is not good says what follows from it and how to cure it.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +39,9 @@ _EXTRAS = {
 }
 _READ_BY_GUNICORN = frozenset({f"{PREFIX}DRAIN_SECONDS"})
 """Settings the gunicorn conf takes from the environment whether or not the app does."""
+
+_ROOM = 64 * 1024
+"""Bytes that must be free for metrics: about what one worker of a small service writes."""
 
 _OLDEST_GUNICORN = (22, 0)
 """The oldest release the drain and the worker hooks are tested with."""
@@ -108,22 +111,17 @@ def gunicorn_release(release: str | None) -> Finding:
     return Finding("gunicorn", "ok", f"gunicorn {release}")
 
 
-def environment(environ: Mapping[str, str], config: Mapping[str, Any], flags: Iterable[str]) -> list[Finding]:
+def environment(
+    environ: Mapping[str, str], config: Mapping[str, Any] | None, flags: Iterable[str]
+) -> list[Finding]:
     """Look for settings that nobody reads and for flags that are on, or neither on nor off.
 
     Args:
         environ: the environment.
-        config: the app's config; empty when there is no app.
+        config: the app's config; None when the app cannot be loaded, so that nobody knows what it reads.
         flags: the names of the variables that are read as flags.
     """
-    findings = []
-    for name in sorted(environ):
-        if name.removeprefix("FLASK_") in _READ_BY_GUNICORN:
-            continue
-        if name.startswith(PREFIX) and name not in config:
-            findings.append(_unread(name, f"Name it FLASK_{name}, and call app.config.from_prefixed_env()."))
-        elif name.startswith(f"FLASK_{PREFIX}") and name.removeprefix("FLASK_") not in config:
-            findings.append(_unread(name, "Call app.config.from_prefixed_env() before init_app."))
+    findings = [] if config is None else _unread(environ, config)
     for name in flags:
         value = environ.get(name, "")
         state = parse_flag(value)
@@ -186,21 +184,36 @@ def multiprocess(directory: str | None, workers: int) -> Finding:
     there = path
     while not there.exists():
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    try:
+        # Asking for permission is not enough: root always has it, and a full disk has it too.
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(_ROOM))
+    except OSError as error:
         return Finding(
             topic,
             "problem",
-            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user may not write; the app fails when "
-            "its metrics are mounted",
-            "Give the directory to the user the workers run as, or unset the variable and s" + conf[1:] + ".",
+            f"PROMETHEUS_MULTIPROC_DIR is '{directory}', where this user cannot write ({error.strerror}); "
+            "the metrics are lost, or the app fails when they are mounted",
+            "Make room, give the directory to the user the workers run as, or unset the variable and s"
+            + conf[1:]
+            + ".",
         )
     return Finding(topic, "ok", f"'{directory}' can be " + ("written to" if there == path else "made"))
 
 
-def _unread(name: str, cure: str) -> Finding:
-    return Finding(
-        "settings", "warning", f"{name} is set in the environment and the app does not read it", cure
-    )
+def _unread(environ: Mapping[str, str], config: Mapping[str, Any]) -> list[Finding]:
+    cures = {}
+    for name in sorted(environ):
+        if name.removeprefix("FLASK_") in _READ_BY_GUNICORN:
+            continue
+        if name.startswith(PREFIX) and name not in config:
+            cures[name] = f"Name it FLASK_{name}, and call app.config.from_prefixed_env()."
+        elif name.startswith(f"FLASK_{PREFIX}") and name.removeprefix("FLASK_") not in config:
+            cures[name] = "Call app.config.from_prefixed_env() before init_app."
+    return [
+        Finding("settings", "warning", f"{name} is set in the environment and the app does not read it", cure)
+        for name, cure in cures.items()
+    ]
 
 
 def _words(line: str) -> list[str]:

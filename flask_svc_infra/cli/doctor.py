@@ -58,15 +58,26 @@ def _examine(ctx: click.Context) -> Iterator[Finding]:
         app = load_app(ctx)
     except Exception as error:
         # Whatever the app's code raises is the finding; the rest can be examined without it.
-        said = describe(error)
-        text = said if isinstance(error, click.ClickException) else f"{type(error).__name__}: {said}"
         yield diagnosis.Finding(
-            "app", "problem", f"the app cannot be loaded: {text}", "Cure this first; the rest depends on it."
+            "app",
+            "problem",
+            f"the app cannot be loaded: {_why(error)}",
+            "Cure this first; the rest depends on it.",
         )
-        yield from diagnosis.environment(os.environ, {}, ["MAINTENANCE_MODE", "CIRCUIT_OPEN"])
+        yield from diagnosis.environment(os.environ, None, ["MAINTENANCE_MODE", "CIRCUIT_OPEN"])
     else:
         yield diagnosis.Finding("app", "ok", f"'{app.name}' is loaded")
         yield from _examine_app(app)
+
+
+def _why(error: Exception) -> str:
+    """Say why the app cannot be loaded; of a traceback that Flask made a message of, what it ends with."""
+    if not isinstance(error, click.ClickException):
+        return f"{type(error).__name__}: {describe(error)}"
+    cause = error.__context__
+    if cause is None or "Traceback" not in error.message:
+        return describe(error)
+    return f"{error.message.split(',')[0]}: {type(cause).__name__}: {describe(cause)}"
 
 
 def _examine_app(app: Flask) -> Iterator[Finding]:

@@ -130,7 +130,8 @@ def measured_twice(registry: Any) -> list[Finding]:
 def _asked(app: Flask, path: str, probe: Probe) -> Finding:
     try:
         with app.test_client() as client:
-            status = client.get(path).status_code
+            response = client.get(path)
+            status, said = response.status_code, response.get_json(silent=True)
     except Exception as error:
         return Finding(
             "probes",
@@ -141,6 +142,13 @@ def _asked(app: Flask, path: str, probe: Probe) -> Finding:
     if status == 200:  # noqa: PLR2004
         return Finding("probes", "ok", f"{path} answers 200")
     if status == 503 and probe.kind in ("ready", "startup"):  # noqa: PLR2004
+        if isinstance(said, dict) and said.get("message"):  # no check's failure: a hold on readiness
+            return Finding(
+                "probes",
+                "warning",
+                f"{path} answers 503 here and now, whatever the checks say: {said['message']}",
+                "When it is 'starting', the gate of add_startup_probe opens once its checks have passed.",
+            )
         return Finding(
             "probes",
             "warning",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,9 +13,21 @@ import click
 from .fetch import Target, parse_seconds, parse_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flask import Flask
 
-__all__ = ["json_option", "load_app", "plain", "seconds", "show_json", "table", "url", "verdict"]
+__all__ = [
+    "json_option",
+    "load_app",
+    "plain",
+    "seconds",
+    "show_json",
+    "table",
+    "url",
+    "verdict",
+    "writing",
+]
 
 
 def url(ctx: click.Context, param: click.Parameter, value: str) -> Target:
@@ -46,6 +59,18 @@ def load_app(ctx: click.Context) -> Flask:
     app = ctx.ensure_object(ScriptInfo).load_app()
     ctx.with_resource(app.app_context())
     return app
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell in a sentence that *path* cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(
+            f"'{error.filename or path}' cannot be written ({error.strerror or error}). "
+            "Name a place where this user may write, and where there is room."
+        ) from error
 
 
 def show_json(value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import json_option, load_app, show_json, verdict
+from .output import json_option, load_app, show_json, verdict, writing
 
 if TYPE_CHECKING:
     from ..obs.rules import Group, Scope
@@ -145,7 +145,8 @@ def generate(
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        with writing(output):
+            output.write_text(text, encoding="utf-8")
         click.echo(f"Wrote {output}", err=True)
 
 
@@ -200,7 +201,8 @@ def test(
 @contextmanager
 def _directory(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        with writing(keep):
+            keep.mkdir(parents=True, exist_ok=True)
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="svc-infra-rules-") as name:

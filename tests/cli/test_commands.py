@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from flask import Flask
 
 from flask_svc_infra.cli import group
 
@@ -79,3 +80,14 @@ def test_flask_lists_it_without_importing_a_driver(tmp_path):
         [sys.executable, "-c", source], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("dashboards", "export", "/proc/here"), ("rules", "generate", "-o", "/proc/here")],
+    ids=["dashboards", "rules"],
+)
+def test_place_that_cannot_be_written_is_a_sentence_not_a_traceback(arguments, flask_command):
+    result = flask_command(*arguments, app=Flask("shop"))
+    assert result.exit_code == 1
+    assert "'/proc/here' cannot be written (No such file or directory)" in result.stderr

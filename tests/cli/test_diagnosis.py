@@ -82,6 +82,12 @@ def test_directory_that_cannot_be_written_is_a_problem(tmp_path):
         assert diagnosis.multiprocess(str(tmp_path), 1).level == "problem"
 
 
+def test_multiprocess_directory_that_takes_no_file_is_a_problem_even_for_root():
+    finding = diagnosis.multiprocess("/proc", 1)
+    assert finding.level == "problem"
+    assert "'/proc', where this user cannot write (No such file or directory)" in finding.text
+
+
 def test_setting_that_nobody_reads_is_a_warning():
     environ = {"SVC_INFRA_METRICS_PATH": "/m", "FLASK_SVC_INFRA_OPS_PREFIX": "/o", "PATH": "/bin"}
     first, second = diagnosis.environment(environ, {}, [])

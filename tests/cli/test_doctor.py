@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask, redirect
+from flask.cli import ScriptInfo
 from prometheus_client import CollectorRegistry
 
 from flask_svc_infra import SvcInfra
-from flask_svc_infra.cli import mounted
+from flask_svc_infra.cli import group, mounted
+from flask_svc_infra.health import add_startup_probe, check_tcp
 from flask_svc_infra.mounts import mounts_of
 from flask_svc_infra.resilience import CircuitBreaker
 
@@ -177,3 +180,39 @@ def test_flags_and_strays_of_the_environment_are_found(flask_command, monkeypatc
     monkeypatch.setenv("MAINTENANCE_MODE", "ture")
     monkeypatch.setenv("SVC_INFRA_METRICS_PATH", "/m")
     assert bad(findings_of(flask_command, sound_app())) == [("warning", "settings"), ("warning", "flags")]
+
+
+def test_readiness_held_back_by_something_else_than_a_check_says_by_what(flask_command):
+    app = sound_app()
+    add_startup_probe(app, [check_tcp("127.0.0.1", 9)], block=False)
+    held = [finding for finding in findings_of(flask_command, app) if finding["level"] == "warning"]
+    assert {finding["text"].partition(" ")[0] for finding in held} == {"/_health/ready", "/_health/startup"}
+    assert all("whatever the checks say: starting" in finding["text"] for finding in held)
+
+
+def test_error_while_importing_is_told_by_its_last_line(tmp_path, monkeypatch):
+    (tmp_path / "wsgi_without_driver.py").write_text(
+        "from flask_svc_infra import MissingDriverError\n"
+        "raise MissingDriverError('check_database()', module='psycopg2', extra='postgres')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    info = ScriptInfo(app_import_path="wsgi_without_driver", set_debug_flag=False)
+    result = CliRunner().invoke(group, ["doctor"], obj=info)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("problem  app")]
+    assert "Traceback" not in line
+    assert "While importing 'wsgi_without_driver': MissingDriverError: check_database() needs" in line
+    assert line.endswith("Run: pip install 'flask-svc-infra[postgres]'")
+
+
+def test_settings_of_an_app_that_cannot_be_loaded_are_not_called_unread(flask_command, monkeypatch):
+    monkeypatch.setenv("FLASK_SVC_INFRA_METRICS_PTH", "/m")
+
+    def make():
+        app = Flask("shop")
+        app.config.from_prefixed_env()
+        SvcInfra(app)
+        return app
+
+    assert bad(findings_of(flask_command, make, exit_code=1)) == [("problem", "app")]
