@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from flask import current_app, request
 
-from ..errors import CircuitBreakerError, ConfigurationError
+from ..errors import BulkheadFullError, CircuitBreakerError, ConfigurationError
 from ..mounts import mounts_of
 from .flags import flag
-from .refusals import circuit_open
+from .refusals import bulkhead_full, circuit_open
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -158,18 +158,25 @@ def add_circuit_gate(app: Flask) -> None:
 
 
 def add_circuit_error_handler(app: Flask) -> None:
-    """Answer a ``CircuitBreakerError`` that no view handled with 503 and Retry-After.
+    """Answer a ``CircuitBreakerError`` or ``BulkheadFullError`` no view handled with 503 and Retry-After.
 
-    Retry-After is the breaker's remaining timeout rounded up, at least 1, and 30 where it is not known. A
-    handler the app registered for ``CircuitBreakerError`` itself is left in place.
+    Retry-After is the breaker's remaining timeout rounded up, at least 1, and 30 where it is not known; for a
+    bulkhead it is 1, as a place comes back with the next call that ends. A handler the app registered for one
+    of the two itself is left in place.
     """
     registered = app.error_handler_spec[None][None]
     if CircuitBreakerError not in registered:
         app.register_error_handler(CircuitBreakerError, _answer_for)
+    if BulkheadFullError not in registered:
+        app.register_error_handler(BulkheadFullError, _answer_when_full)
 
 
 def _answer_for(error: CircuitBreakerError) -> Response:
     return circuit_open(error.remaining_timeout)
+
+
+def _answer_when_full(_error: BulkheadFullError) -> Response:
+    return bulkhead_full()
 
 
 def _by_variable() -> Response | None:

@@ -10,7 +10,7 @@ from flask import current_app, json
 if TYPE_CHECKING:
     from flask import Response
 
-__all__ = ["UNKNOWN_WAIT", "circuit_open", "refuse"]
+__all__ = ["UNKNOWN_WAIT", "bulkhead_full", "circuit_open", "refuse"]
 
 UNKNOWN_WAIT = 30
 """Seconds a client is told to wait where nobody knows: the breakers' default recovery timeout."""
@@ -32,3 +32,8 @@ def circuit_open(remaining_timeout: float | None) -> Response:
     if remaining_timeout is not None and math.isfinite(remaining_timeout):
         wait = max(1, math.ceil(remaining_timeout))
     return refuse("circuit open", retry_after=wait)
+
+
+def bulkhead_full() -> Response:
+    """Return the refusal of a full bulkhead: a place comes back with the next call that ends, so soon."""
+    return refuse("bulkhead full", retry_after=1)

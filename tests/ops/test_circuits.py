@@ -17,7 +17,7 @@ from flask_svc_infra.ops import (
     circuit_breaker_dependency,
     circuit_gate,
 )
-from flask_svc_infra.resilience import CircuitBreaker
+from flask_svc_infra.resilience import Bulkhead, CircuitBreaker
 
 FLAG = "CIRCUIT_OPEN"
 OPEN = (503, {"detail": "circuit open"})
@@ -191,6 +191,17 @@ def test_an_unhandled_breaker_error_becomes_503_with_the_time_to_wait(app, remai
     reply = app.test_client().get("/charge")
     assert said(reply) == OPEN
     assert reply.headers["Retry-After"] == wait
+
+
+def test_a_full_bulkhead_that_no_view_handled_becomes_503_not_500(app):
+    add_circuit_error_handler(app)
+    reports = Bulkhead("reports", max_concurrent=1)
+    app.add_url_rule("/report", "report", reports.protect(lambda: "report"))
+    with reports:
+        reply = app.test_client().get("/report")
+    assert said(reply) == (503, {"detail": "bulkhead full"})
+    assert reply.headers["Retry-After"] == "1"
+    assert app.test_client().get("/report").status_code == 200
 
 
 def test_other_errors_are_not_touched(app):
