@@ -67,7 +67,10 @@ def _path(value: Any) -> str:
         or "//" in value
         or any(character in value for character in "<>?# \t\r\n")
     ):
-        raise _Refused("a path that starts with a slash and does not end with one, as in '/metrics'")
+        raise _Refused(
+            "a path that starts with a slash, does not end with one and has no blanks, doubled slashes, "
+            "'<>?' or '#', as in '/metrics'"
+        )
     return value
 
 
@@ -165,7 +168,7 @@ def _networks(value: Any) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(word) for word in _words(value))
     except ValueError:
-        raise _Refused("networks in CIDR form, as in '10.0.0.0/8,192.168.1.7'") from None
+        raise _Refused("addresses or networks without host bits, as in '10.0.0.0/8,192.168.1.7'") from None
 
 
 def _name(value: Any) -> str:
@@ -177,6 +180,8 @@ def _name(value: Any) -> str:
 def _secret(value: Any) -> str | None:
     if value is None:
         return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # Flask reads digits in the environment as a number
     if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN:
         raise _Refused(f"a string of at least {_SHORTEST_TOKEN} characters (what was given is not shown)")
     return value
@@ -244,9 +249,9 @@ class Settings:
             try:
                 values[item.name] = item.metadata["read"](value)
             except _Refused as expected:
-                shown = "its value" if item.metadata["secret"] else repr(value)[:80]
+                shown = "has a value that" if item.metadata["secret"] else f"is {repr(value)[:80]}, which"
                 raise ConfigurationError(
-                    f"{key} is {shown}, which cannot work; nothing was mounted. Set it to {expected}."
+                    f"{key} {shown} cannot work; nothing was mounted. Set it to {expected}."
                 ) from None
         settings = cls(**values)
         settings._refuse_overlap()
@@ -274,6 +279,7 @@ def _unknown(key: str, known: Mapping[str, Any]) -> str:
             f"{key} is not a setting; nothing was mounted. A double underscore in an environment "
             "variable makes a nested dict: write FLASK_SVC_INFRA_METRICS_PATH, with single underscores."
         )
-    near = get_close_matches(key, known, n=1)
-    cure = f"Did you mean {near[0]}?" if near else f"The settings are: {', '.join(sorted(known))}."
+    # Without the prefix: it alone makes any two keys look alike.
+    near = get_close_matches(key.removeprefix(PREFIX), [name.removeprefix(PREFIX) for name in known], n=1)
+    cure = f"Did you mean {PREFIX}{near[0]}?" if near else f"The settings are: {', '.join(sorted(known))}."
     return f"{key} is not a setting; nothing was mounted. {cure}"

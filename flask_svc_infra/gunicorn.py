@@ -26,6 +26,7 @@ import threading
 from typing import Any
 
 from .config import PREFIX, Settings
+from .errors import ConfigurationError
 
 __all__ = [
     "child_exit",
@@ -73,7 +74,13 @@ if "gunicorn.app.base" in sys.modules:
         monkey.patch_all()
     from .obs import multiprocess
 
-    multiprocess.prepare()
+    try:
+        multiprocess.prepare()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the workers' metrics cannot meet in '{error.filename}' ({error.strerror}); gunicorn was not "
+            "started. Point PROMETHEUS_MULTIPROC_DIR at a directory that this user may write to."
+        ) from error
     graceful_timeout = int(_GRACE + _drain_seconds_in(os.environ))
 
 

@@ -173,3 +173,15 @@ def test_every_setting_is_documented():
     page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
     for key in SETTING_KEYS:
         assert f"`{key}`" in page, f"docs/configuration.md does not mention {key}"
+
+
+def test_a_token_of_digits_is_a_token_though_flask_reads_a_number():
+    settings = Settings.from_config({"SVC_INFRA_MAINTENANCE_BYPASS_TOKEN": 12345678901234567890})
+    assert settings.maintenance_bypass_token == "12345678901234567890"
+    with pytest.raises(ConfigurationError, match="BYPASS_TOKEN has a value that cannot work"):
+        Settings.from_config({"SVC_INFRA_MAINTENANCE_BYPASS_TOKEN": 1234})
+
+
+def test_the_prefix_alone_makes_no_key_the_nearest():
+    with pytest.raises(ConfigurationError, match="The settings are: "):
+        Settings.from_config({"SVC_INFRA_FOO": "/m"})

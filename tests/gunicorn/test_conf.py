@@ -232,3 +232,17 @@ def test_a_drain_longer_than_the_grace_is_cut_and_said_so(serve):
     eventually(lambda: "the drain is cut to 1 seconds. Raise --graceful-timeout" in server.log)
     server.signal(signal.SIGTERM)
     assert server.wait(timeout=10) == 0
+
+
+def test_directory_that_cannot_be_made_stops_gunicorn_with_its_name_and_the_cure():
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", CONF, "--check-config", "flask:Flask"],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": "/proc/here"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    assert "the workers' metrics cannot meet in '/proc/here' (No such file or directory)" in done.stderr
+    assert "Traceback" not in done.stderr.rpartition("\nError: ")[2]
