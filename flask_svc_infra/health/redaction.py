@@ -28,8 +28,9 @@ _SHORTEST_SECRET = 4
 """Shorter known secrets are left to the patterns: masking every 'a' would leave no message."""
 
 _SENSITIVE = (
-    r"(?:password|passwd|passphrase|passcode|pwd|secret|token|credential|api[_-]?key|access[_-]?key"
-    r"|private[_-]?key|account[_-]?key|shared[_-]?key|auth[_-]?key|authorization|cookie|session[_-]?id|signature"
+    r"(?:password|passwd|passphrase|passcode|pwd|secret|token|credential|authorization|cookie|session[_-]?id"
+    r"|signature|(?:api|access|private|account|shared|auth|client|encryption|license|master|service|signing|storage)"
+    r"[ _-]?key"
     # These are parts of honest words too (compass, signal, author), so they have to stand alone.
     r"|(?<![a-z])(?:pass|sig|auth|bearer|jwt|dsn|salt|otp|pin)(?![a-z]))"
 )
@@ -40,11 +41,40 @@ _HEADER = re.compile(
     r"""(?ix) (\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-[\w-]*(?:key|token|auth\w*)) (["']?\s*[:=]\s*)
     (?: ["'] [^"'\r\n]* ["']? | [^\r\n]* )"""
 )
-_KEY = rf"""{_SENSITIVE}[\w.-]{{0,40}} \\?["']? \]? \s*(?:=>|:=|==?|:)"""
+_KEY = rf"""{_SENSITIVE}[\w.-]{{0,40}} (?:\\?["']|%2[27])? \]? \s*(?:=>|->|→|:=|==?|:|%3[AaDd])"""
 _KEYED_QUOTED = re.compile(rf"(?ix) ({_KEY}\s*) \\?{_QUOTED}[^\s,;)}}\]]*")
 _KEYED = re.compile(rf"(?ix) ({_KEY}\s*) \S+")
 _KEYED_WORD = re.compile(rf"(?ix) {_KEY}")
-_OPTION = re.compile(rf"(?i)((?<!\S)--?[\w-]{{0,40}}?{_SENSITIVE}\s+)(?:{_QUOTED}\S*|\S+)")
+_OPTION = re.compile(rf"""(?i)((?<![\w-])--?[\w-]{{0,40}}?{_SENSITIVE}(?:["'],)?\s+)(?:{_QUOTED}\S*|\S+)""")
+# A key without a word before it may be a row's or a cache's; with a bare `=` it is seldom harmless.
+_BARE_KEY = re.compile(rf"""(?i)((?<![\w-])key=|[?&]code=)(?:{_QUOTED}|[^\s&,;)}}\]"']+)""")
+_NAMED_VALUE = re.compile(
+    rf"""(?i)({_SENSITIVE}[\w.-]{{0,40}}["'],?\s{{0,20}}["']?value["']?\s*[:=]\s*){_QUOTED}"""
+)
+_ELEMENT = re.compile(
+    rf"(?is)(<(?:[\w-]{{1,40}}:)?[\w.-]{{0,40}}?{_SENSITIVE}[\w.-]{{0,40}}(?:\s[^<>]{{0,200}})?>).{{1,1000}}?(?=</)"
+)
+# Commands whose options for a password do not say so; as a shell writes them, or Python a list of arguments.
+_COMMAND = re.compile(
+    r"(\b(?:mysql|mariadb|sshpass)[^\r\n]{0,300}?(?<![\w-])-p|\b(?:redis|valkey)-cli[^\r\n]{0,300}?(?<![\w-])-a"
+    rf"""|(?<![\w-])(?:-u|--user)(?:["'],\s*["']?|[\s=]+["']?)[^\s:"']{{1,100}}:)((?:["'],)?\s*)(?:{_QUOTED}|[^\s"',-][^\s"',]*)"""
+)
+# Sentences that quote a password. What is said of one (it is missing, it has expired) is no secret.
+_NOUN = r"\b(?:password|passwd|passphrase|passcode|pwd|secret|token|credential|(?:api|access)[ _-]?key)s?"
+_SAID_OF_ONE = (
+    r"(?:not?|missing|invalid|incorrect|wrong|empty|too|weak|(?:un)?set|null|none|blank|mandatory|optional|correct|valid"
+    r"|unknown|absent|being|only|never|already|still|now|in|at|on|of|for|to|by|from|about|and|or|but|because|with|as|when"
+    r"|malformed|unavailable|undefined|right|an?|the|longer|shorter|[a-z]+ed)\b"
+)
+_SENTENCE = re.compile(
+    rf"""(?ix) ({_NOUN} (?:\s+(?:for|of)\s+\S+(?:\s+\S+)?)? \s+ (?:is|was|provided|given|used|supplied)\b
+    \s*:?\s* (?:(?:is|was)\s+)?) (?!{_SAID_OF_ONE}) (?:{_QUOTED}|\S+)"""
+)
+_BESIDE = re.compile(
+    rf"""(?ix) ((?:{_NOUN} | \b(?-i:AUTH)) \s+) (?:{_QUOTED} | `[^`]*`?
+    | (?=\S*\d) (?=\S*[a-z]) [^\s'"`]{{6,}})"""
+)
+_SPOKEN = re.compile(r"(?i)(\bidentified\s+by\s+|\bargs\s+beginning\s+with:\s*)[^\r\n]+")
 _SCHEME = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|apikey|token(?=\s+\S*\d))(\s+)([\w.~+/=-]{6,})")
 _TOKENS = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]*\.?[\w-]*"  # JSON web token
@@ -77,7 +107,9 @@ def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
     text = _SPACED_USERINFO.sub(rf"://{MASK}@", text)
     text = _WORD.sub(_without_userinfo, text)
     text = _KEYED.sub(rf"\1{MASK}", text)
-    text = _OPTION.sub(rf"\1{MASK}", text)
+    for pattern in (_OPTION, _NAMED_VALUE, _BARE_KEY, _ELEMENT, _SENTENCE, _BESIDE, _SPOKEN):
+        text = pattern.sub(rf"\1{MASK}", text)
+    text = _COMMAND.sub(rf"\1\2{MASK}", text)
     text = _SCHEME.sub(rf"\1\2{MASK}", text)
     text = _TOKENS.sub(MASK, text)
     return text if len(text) <= LONGEST_MESSAGE else text[: LONGEST_MESSAGE - 1] + "…"

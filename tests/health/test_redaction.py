@@ -64,6 +64,31 @@ SHAPES = [
     lambda s: f"headers: Authorization: Bearer {s}",
     lambda s: f"env SECRET_TOKEN: {s}",
 ]
+SENTENCES = [
+    lambda s: f"the password is {s}",
+    lambda s: f"the password is '{s}'",
+    lambda s: f"Password for user shop was {s}",
+    lambda s: f"Incorrect API key provided: {s}.",
+    lambda s: f"password '{s}' was rejected",
+    lambda s: f'redis: AUTH "{s}" failed',
+    lambda s: f"ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'shop' '{s}'",
+    lambda s: f"CREATE USER shop IDENTIFIED BY '{s}'",
+    lambda s: f"ALTER USER shop WITH PASSWORD '{s}'",
+    lambda s: f"mysql -u root -p{s} shop: exit status 1",
+    lambda s: f"Command {['mysqldump', '-p' + s, 'shop']} returned non-zero exit status 2.",
+    lambda s: f"Command {['mysqldump', '--password', s, 'shop']} returned non-zero exit status 2.",
+    lambda s: f"Command {['sshpass', '-p', s, 'ssh', 'db']} returned non-zero exit status 5.",
+    lambda s: f"redis-cli -h cache -a {s} ping: exit status 1",
+    lambda s: f"curl --user shop:{s} http://search: exit status 7",
+    lambda s: f"<login><user>shop</user><password>{s}</password></login>",
+    lambda s: f'<wsse:Password Type="text">{s}</wsse:Password>',
+    lambda s: f'<add key="password" value="{s}" />',
+    lambda s: json.dumps([{"name": "DB_PASSWORD", "value": s}]),
+    lambda s: f"GET https://api/geocode?user=7&key={s}&x=1 failed",
+    lambda s: f"license: key={s}",
+    lambda s: f"GET https://in/?next=https%3A%2F%2Fapi%3Ftoken%3D{quote(s, safe='')} failed",
+    lambda s: f"secret -> {s}",
+]
 TOKEN_SHAPES = [
     lambda s: f"refused Bearer {s}xyz789",
     lambda s: f"bad header 'Basic {s}xyz789'",
@@ -77,6 +102,15 @@ TOKEN_SHAPES = [
 @QUIET
 def test_secret_does_not_survive_in_any_shape(number, secret):
     assert MARK not in redact(SHAPES[number](secret))
+
+
+@pytest.mark.parametrize("number", range(len(SENTENCES)))
+@given(
+    secret=st.text(string.ascii_letters + string.digits + "!#$%*_+.~|/:@?=", max_size=10).map(MARK.__add__)
+)
+@QUIET
+def test_secret_does_not_survive_in_what_a_sentence_or_a_command_says(number, secret):
+    assert MARK not in redact("failed: " + SENTENCES[number](secret))
 
 
 @pytest.mark.parametrize("number", range(len(TOKEN_SHAPES)))
@@ -147,6 +181,16 @@ def test_well_known_token_does_not_survive(token):
         "http://host:80/path failed, write to ops@example.org",
         "http://[::1]:8080/ refused",
         "author: nobody; compass: north; signal: 9",
+        "fe_sendauth: no password supplied",
+        "the password is not set; yours was changed on Monday",
+        "password is too short (minimum 8)",
+        "API key not valid. Please pass a valid API key.",
+        "AUTH <password> called without any password configured for the default user.",
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        "duplicate key value violates a constraint: Key (id)=(5) already exists",
+        "mysql: [Warning] Using a password on the command line interface can be insecure.",
+        "psql -p 5432 -U shop: exit status 2",
+        "status code=503; process pid is 512",
         "token expired",
     ],
 )
@@ -165,9 +209,13 @@ def test_honest_message_is_left_as_it_is(text):
         "'" * 1_000_000,
         "://" * 300_000,
         "password " * 100_000,
+        "<password>" * 100_000,
+        "mysql -p " * 100_000,
+        "password is " * 100_000,
+        "secret'" + " " * 1_000_000,
         "-" * 1_000_000,
     ],
-    ids=range(9),
+    ids=range(13),
 )
 def test_huge_message_is_cut_in_little_time_and_never_through_a_secret(text):
     began = time.perf_counter()
