@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Awaitable, Iterable
-from dataclasses import replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,11 +73,11 @@ def add_startup_probe(
             Hold("startup", frozenset({"ready", "startup", "check", "group"}), gate.reason),
         )
         return
-    missing = _named(wait(registry, timeout=timeout, interval=interval))
+    missing = wait(registry, timeout=timeout, interval=interval, called=_own_name)
     if missing:
         raise RuntimeError(
-            f"dependencies not ready after {timeout:g}s: {missing_line(missing)}; the app was not started. "
-            "Bring them up, or give them longer with timeout=."
+            f"dependencies not ready after {timeout:g}s: {missing_line(missing, _own_name)}; the app "
+            "was not started. Bring them up, or give them longer with timeout=."
         )
     _logger.info("all dependencies are ready")
 
@@ -122,20 +121,29 @@ class _Gate:
         self._waiting = False
 
     def _wait(self) -> None:
-        missing = wait(self._registry, timeout=self._timeout, interval=self._interval, on_attempt=self._note)
+        missing = self._try(self._timeout)
         if missing:
             _logger.error(
                 "dependencies not ready after %gs: %s; the gate stays shut and goes on trying",
                 self._timeout,
-                missing_line(_named(missing)),
+                missing_line(missing, _own_name),
             )
         while missing:
-            missing = wait(self._registry, timeout=_LONG, interval=self._interval, on_attempt=self._note)
+            missing = self._try(_LONG)
         self._open = True
         _logger.info("all dependencies are ready; the gate is open")
 
+    def _try(self, timeout: float) -> list[Report]:
+        return wait(
+            self._registry,
+            timeout=timeout,
+            interval=self._interval,
+            on_attempt=self._note,
+            called=_own_name,
+        )
+
     def _note(self, missing: list[Report]) -> None:
-        self._missing = missing_line(_named(missing))
+        self._missing = missing_line(missing, _own_name)
 
 
 def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
@@ -173,9 +181,6 @@ class _Named:
         return value
 
 
-def _named(missing: Iterable[Report]) -> list[Report]:
-    """Return the reports under their checks' own names."""
-    return [
-        replace(report, result=replace(report.result, name=name_of(report.check.check_fn)))
-        for report in missing
-    ]
+def _own_name(report: Report) -> str:
+    """Return what a check is called by itself: none of these is registered."""
+    return name_of(report.check.check_fn)

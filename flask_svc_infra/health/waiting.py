@@ -30,6 +30,7 @@ def wait(
     check_names: Iterable[str] | None = None,
     drive: Drive | None = None,
     on_attempt: Callable[[list[Report]], object] | None = None,
+    called: Callable[[Report], str] = lambda report: report.result.name,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Report]:
     """Ask until all checks pass at once or *timeout* is over; return the reports of those that do not.
@@ -41,6 +42,7 @@ def wait(
         check_names: which checks; None: the critical ones.
         drive: see :meth:`HealthRegistry._check`.
         on_attempt: told after each attempt what still misses.
+        called: what a check is called in the log.
         sleep: pauses between attempts.
 
     Raises:
@@ -76,7 +78,7 @@ def wait(
     def say(state: RetryCallState) -> None:
         _logger.info(
             "waiting for %s (attempt %d, %.1fs left)",
-            missing_line(missing),
+            missing_line(missing, called),
             state.attempt_number,
             max(0.0, deadline - clock()),
         )
@@ -92,10 +94,10 @@ def wait(
     return retrying(attempt)
 
 
-def missing_line(missing: Iterable[Report]) -> str:
-    """Return the names of what is missing, each with its reason in brackets."""
+def missing_line(missing: Iterable[Report], called: Callable[[Report], str]) -> str:
+    """Return what each that is missing is *called*, with its reason in brackets."""
     return ", ".join(
-        f"{report.result.name} ({report.result.message or report.result.status})" for report in missing
+        f"{called(report)} ({report.result.message or report.result.status})" for report in missing
     )
 
 

@@ -56,6 +56,24 @@ def test_absent_dependencies_are_a_runtime_error_that_names_each_with_its_reason
     assert "startup check" not in text
 
 
+def test_each_attempt_is_one_line_that_names_what_is_missing_by_its_own_name(app, closed_port, caplog):
+    caplog.set_level(logging.INFO, "flask_svc_infra.health")
+    with pytest.raises(RuntimeError):
+        add_startup_probe(
+            app,
+            [check_tcp("127.0.0.1", closed_port), check_redis(None), lambda: True],
+            timeout=0.2,
+            interval=0.08,
+        )
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("waiting for ")]
+    assert len(said) >= 2
+    for number, line in enumerate(said, 1):
+        assert line.startswith(
+            f"waiting for 127.0.0.1:{closed_port} ([Errno 111] Connection refused), redis ("
+        )
+        assert f"(attempt {number}, " in line
+
+
 def test_dependency_that_comes_up_is_waited_for(app):
     came_up = threading.Event()
     threading.Timer(0.15, came_up.set).start()
