@@ -120,6 +120,15 @@ def test_a_window_nobody_looked_at_while_it_held_is_never_told_of(service, chang
     assert changes == []
 
 
+def test_a_window_that_was_seen_to_end_does_not_come_back_when_the_wall_clock_is_set_back():
+    now = [NOON.timestamp()]
+    maintenance = Maintenance(wall_clock=lambda: now[0])
+    maintenance.schedule(NOON + timedelta(hours=1), ends=NOON + timedelta(hours=2))
+    for hours, mode in ((1.5, "read-only"), (2.5, "off"), (1.5, "off")):
+        now[0] = NOON.timestamp() + hours * 3600
+        assert maintenance.status().mode == mode
+
+
 def test_windows_may_touch(service, changes):
     for hour, mode in enumerate(["read-only", "full"], start=1):
         service.maintenance.schedule(

@@ -184,6 +184,31 @@ def test_flask_smorest_keeps_them_out_by_default_and_is_gated(monkeypatch):
     assert client.get("/orders/").status_code == 200
 
 
+@pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "ours last"])
+def test_all_neighbours_at_once_fail_no_probe_and_lose_no_document(ours_first, monkeypatch):
+    app = apiflask.APIFlask("app")
+    app.config.update(API_TITLE="shop", API_VERSION="v1", OPENAPI_VERSION="3.0.3")
+    if ours_first:
+        SvcInfra(app)
+    for neighbour in NEIGHBOURS:
+        neighbour(app)
+    api = flask_smorest.Api(app)
+    if not ours_first:
+        SvcInfra(app)
+    blueprint = flask_smorest.Blueprint("orders", "orders", url_prefix="/orders")
+    blueprint.route("/", methods=["GET", "POST"])(lambda: "ok")
+    api.register_blueprint(blueprint)
+    client = app.test_client()
+    for path in PROBES * 4:
+        assert client.get(path).status_code == 200, path
+    assert client.get("/orders/").status_code == 302  # Talisman
+    assert client.post("/orders/", base_url="https://localhost").status_code == 400  # CSRFProtect
+    assert not [path for path in (*app.spec["paths"], *api.spec.to_dict()["paths"]) if path in SEEN]
+    monkeypatch.setenv("MAINTENANCE_MODE", "1")
+    assert client.post("/orders/").json == {"detail": "maintenance"}
+    assert [client.get(path).status_code for path in PROBES] == [200] * len(PROBES)
+
+
 def test_flask_smorest_puts_errors_of_open_circuits_through():
     from flask_svc_infra.resilience import CircuitBreaker
 
