@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
 from ..errors import ConfigurationError
+from .holding import is_kind
 
 __all__ = [
     "at_least_one",
@@ -18,6 +20,7 @@ __all__ = [
     "seconds_above_zero",
     "seconds_or_zero",
     "share",
+    "sync_callable_or_none",
 ]
 
 
@@ -91,4 +94,12 @@ def callable_or_none(subject: str, value: Any) -> Callable[..., Any] | None:
     """Check something to call, or None."""
     if value is not None and not callable(value):
         raise _refuse(subject, value, "a function, or None")
+    return value  # type: ignore[no-any-return]
+
+
+def sync_callable_or_none(subject: str, value: Any) -> Callable[..., Any] | None:
+    """Check something that is called where nothing can be awaited, or None."""
+    callable_or_none(subject, value)
+    if is_kind(inspect.iscoroutinefunction, value):
+        raise _refuse(subject, value, "a plain function: a coroutine function would never be awaited")
     return value  # type: ignore[no-any-return]

@@ -123,7 +123,8 @@ def _plain_guard(engine: Engine) -> type[Permit]:
         def __enter__(self) -> Self:
             pass_ = machine.quiet
             if pass_ is None:
-                return enter_slowly(self)
+                enter_slowly(self)
+                return self
             self._pass = pass_
             return self
 
@@ -148,7 +149,8 @@ def _measured_guard(engine: Engine) -> type[Permit]:
         def __enter__(self) -> Self:
             pass_ = machine.quiet
             if pass_ is None:
-                return enter_slowly(self)
+                enter_slowly(self)
+                return self
             self._pass = pass_
             self._started = clock()
             return self
@@ -157,7 +159,9 @@ def _measured_guard(engine: Engine) -> type[Permit]:
             pass_ = self._pass
             if error is None and machine.quiet is pass_:
                 now = clock()
-                if now - self._started <= slower_than and now < pass_.rolls_at:
+                if (
+                    now - self._started <= slower_than and now < pass_.rolls_at  # pyright: ignore[reportAttributeAccessIssue] - quiet is Closed
+                ):
                     self._pass = _SETTLED
                     machine.successes += 1
                     return

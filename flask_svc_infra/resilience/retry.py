@@ -105,8 +105,9 @@ def with_retry(  # noqa: PLR0917 - the documented signature
         jitter: the share of each delay that is random, 0 to 1.
         retry_on: exceptions after which to try again; any other comes out at once. A
             :class:`CircuitBreakerError` is retried only if that class itself is named.
-        on_retry: called with the number of the attempt that failed and its exception, before each wait. What
-            it raises ends the retrying and comes out.
+        on_retry: called with the number of the attempt that failed and its exception, before each wait; a
+            plain function, also where a coroutine function is retried. What it raises ends the retrying and
+            comes out, with the failure as its context.
 
     Raises:
         RetryExhaustedError: (the decorated function) every attempt failed; the last failure is its cause.
@@ -114,7 +115,7 @@ def with_retry(  # noqa: PLR0917 - the documented signature
         TypeError: the function is a generator function: what it has yielded cannot be taken back.
     """
     config = RetryConfig(max_attempts, base_delay, max_delay, exponential_base, jitter, retry_on)
-    checked.callable_or_none("on_retry", on_retry)
+    checked.sync_callable_or_none("on_retry", on_retry)
 
     def decorate(fn: Callable[..., Any], /) -> Callable[..., Any]:
         if is_kind(inspect.iscoroutinefunction, fn):
@@ -142,7 +143,7 @@ def retry_sync(  # noqa: PLR0917 - the documented signature
         TypeError: the function is a coroutine or generator function.
     """
     config = RetryConfig(max_attempts, base_delay, max_delay, exponential_base, jitter, retry_on)
-    checked.callable_or_none("on_retry", on_retry)
+    checked.sync_callable_or_none("on_retry", on_retry)
 
     def decorate(fn: Callable[..., Any], /) -> Callable[..., Any]:
         if is_kind(inspect.iscoroutinefunction, fn):
@@ -200,7 +201,12 @@ def _rules(
             name, type(error).__name__, state.attempt_number, config.max_attempts, delay,
         )  # fmt: skip
         if on_retry is not None:
-            on_retry(state.attempt_number, error)
+            try:
+                on_retry(state.attempt_number, error)
+            except Exception as raised:
+                if raised is not error and raised.__context__ is None:
+                    raised.__context__ = error  # what failed in the first place stays visible
+                raise
 
     def exhausted(state: RetryCallState) -> NoReturn:
         error = tell(state, None)

@@ -53,7 +53,7 @@ class Shelf(Protocol):
         """Return the number of the last change; 0 when nothing was ever changed."""
         ...
 
-    def change(self, now: int, entry: Json) -> None:
+    def change(self, now: int, entry: Json, /) -> None:
         """Note a change that all must hear of: a new revision, *entry* in the journal, the bell."""
         ...
 

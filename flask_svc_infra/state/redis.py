@@ -49,7 +49,8 @@ class RedisStore:
             f"{prefix}:{part}" for part in ("revision", "records", "tallies", "documents", "journal")
         ]
         self._channel = f"{prefix}:bell"
-        self._script: str = files(__package__).joinpath("redis.lua").read_text(encoding="utf-8")
+        lua = files(__package__ or "flask_svc_infra.state").joinpath("redis.lua")
+        self._script: str = lua.read_text(encoding="utf-8")
         self._client: redis.Redis | None = None
         self._act: Callable[..., Any] | None = None
         self._listener: Any = None

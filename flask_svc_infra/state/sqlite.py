@@ -165,7 +165,7 @@ class _Table:
         value = self.get("meta", "revision")
         return value if isinstance(value, int) else 0
 
-    def change(self, _now: int, entry: Json) -> None:
+    def change(self, _now: int, entry: Json, /) -> None:
         wall = int(time.time() * 1000)
         # From the wall clock where it begins, so that a deleted file's numbers do not come again.
         self._connection.execute(

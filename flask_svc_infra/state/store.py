@@ -116,7 +116,7 @@ class _Dictionaries:
     def revision(self) -> int:
         return self._revision
 
-    def change(self, now: int, entry: Json) -> None:
+    def change(self, now: int, entry: Json, /) -> None:
         self._revision = (self._revision or now) + 1
         self._journal.appendleft(encoded({**entry, "at": int(time.time() * 1000)}))
 

@@ -12,7 +12,6 @@ import pytest
 SCRIPT = """
 import importlib, os, sys
 from flask import Flask
-from opentelemetry import trace
 from prometheus_client.parser import text_string_to_metric_families
 import flask_svc_infra.obs
 from flask_svc_infra.resilience import CircuitBreaker

@@ -95,9 +95,43 @@ def test_listener_is_told_before_each_wait_and_its_error_ends_it(decorate, run):
         raise RuntimeError("listener broke")
 
     flaky = Flaky(2)
-    with pytest.raises(RuntimeError, match="listener broke"):
+    with pytest.raises(RuntimeError, match="listener broke") as caught:
         run(decorate(3, 0.0, on_retry=broken), flaky)
     assert flaky.calls == 1
+    assert str(caught.value.__context__) == "failure 1", "what failed in the first place stays visible"
+
+
+@FORMS
+def test_listener_may_raise_the_failure_itself_or_hide_it(decorate, run):
+    def same(_attempt, error):
+        raise error
+
+    with pytest.raises(ValueError, match="failure 1") as caught:
+        run(decorate(3, 0.0, on_retry=same), Flaky(2))
+    assert caught.value.__context__ is None
+
+    def other(_attempt, _error):
+        raise RuntimeError("told otherwise") from None
+
+    with pytest.raises(RuntimeError) as caught:
+        run(decorate(3, 0.0, on_retry=other), Flaky(2))
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("decorate", [with_retry, retry_sync])
+def test_listener_that_would_never_be_awaited_is_refused(decorate):
+    async def tell(attempt, error):
+        pass
+
+    class Teller:
+        async def __call__(self, attempt, error):
+            pass
+
+    for listener in (tell, Teller()):
+        with pytest.raises(
+            ConfigurationError, match=r"on_retry is .*Give it a plain function.*never be awaited"
+        ):
+            decorate(on_retry=listener)
 
 
 @FORMS

@@ -264,9 +264,8 @@ def test_every_key_has_an_end(valkey):
         assert all(key.startswith(b"svc_infra:1:{default}:") for key in keys)
 
 
+@pytest.mark.parametrize("make_store", ["sqlite", "valkey"], indirect=True)  # a child has a memory of its own
 def test_a_forked_child_talks_for_itself(make_store, begin):
-    if make_store().url == "memory://":
-        pytest.skip("a child has a memory of its own")
     ours, listener = begin(make_store())
     ours.start()
     eventually(lambda: ours.up)
