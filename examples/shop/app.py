@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from flask import Flask, abort, request
 
-from flask_svc_infra import RetryExhaustedError, SvcInfra
+from flask_svc_infra import SLO, RetryExhaustedError, SvcInfra
 from flask_svc_infra.health import (
     add_startup_probe,
     check_breaker,
@@ -27,6 +27,10 @@ from .catalogue import Catalogue
 from .orders import Order, Orders
 from .payments import Payments
 
+OBJECTIVES = [
+    SLO("availability", objective=0.99, description="the shop answers"),
+    SLO("latency", objective=0.99, latency=0.3, route_class="checkout", description="nobody waits to buy"),
+]
 MOST = 1000
 """How many of one product can be ordered at once."""
 
@@ -45,7 +49,7 @@ def create_app() -> Flask:
     app.config.from_prefixed_env("SHOP")
     database, cache, payment_api = (app.config[f"{name}_URL"] for name in ("DATABASE", "CACHE", "PAYMENTS"))
 
-    infra = SvcInfra(route_classifier=classify)
+    infra = SvcInfra(slos=OBJECTIVES, route_classifier=classify)
     breaker = infra.breaker(
         "payments", failure_threshold=5, recovery_timeout=app.config.get("RECOVERY_TIMEOUT", 5.0)
     )

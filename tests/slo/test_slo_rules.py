@@ -316,8 +316,9 @@ def test_a_name_kubernetes_refuses_is_refused_here():
 
 def test_a_hundred_objectives_take_less_than_a_second(tmp_path):
     slos = [SLO(f"s{i}", objective=0.999, path=f"/a/{i}", route_class="public") for i in range(100)]
-    began = time.perf_counter()
+    # This process's own time: what else a busy machine does is no finding.
+    began = time.process_time()
     text = rules(*slos)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     (tmp_path / "rules.yaml").write_text(text, encoding="utf-8")
     assert promtool("check", "rules", tmp_path / "rules.yaml").returncode == 0
