@@ -16,6 +16,7 @@ __all__ = ["dashboards"]
 
 TOKENS = ("GRAFANA_TOKEN", "GRAFANA_CLOUD_TOKEN")
 _NOT_FOUND, _CONFLICT = 404, 409
+_CLASSIC = "/api/dashboards/db"
 _APIS = "/apis/dashboard.grafana.app/v1beta1/namespaces"
 
 
@@ -78,12 +79,13 @@ def push(
     for name in dashboard_names():
         model = dashboard(name)
         if dry_run:
-            result = {"sent": False, "to": f"{url}/api/dashboards/db", "uid": model["uid"]}
+            path = f"{_APIS}/{grafana_namespace}/dashboards" if which == "new" else _CLASSIC
+            result = {"sent": False, "to": url + path, "uid": model["uid"]}
         else:
             result = _send(url, model, folder=folder, which=which, namespace=grafana_namespace, token=token)
         results.append({"name": name, **result})
         if not as_json and dry_run:
-            click.echo(f"would send {name} ({model['uid']}) to {url}")
+            click.echo(f"would send {name} ({model['uid']}) to {result['to']}")
         elif not as_json:
             verdict(bool(result["sent"]), f"{name}: {result['said']}")
     if as_json:
@@ -100,7 +102,7 @@ def _send(
         body = {"dashboard": model, "overwrite": True, "message": "flask-svc-infra"}
         if folder is not None:
             body["folderUid"] = folder
-        status, answer = call(f"{url}/api/dashboards/db", method="POST", body=body, token=token)
+        status, answer = call(url + _CLASSIC, method="POST", body=body, token=token)
         if which == "classic" or status != _NOT_FOUND:
             return _outcome(status, answer)
     return _send_new(f"{url}{_APIS}/{namespace}/dashboards", model, folder=folder, token=token)

@@ -12,13 +12,19 @@ from decimal import Decimal
 
 from ..errors import ConfigurationError
 
-__all__ = ["label_name", "literal", "number", "quoted", "seconds", "selector"]
+__all__ = ["URL_RULE", "label_name", "literal", "number", "quoted", "seconds", "selector"]
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
 _UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _BRACKETED = frozenset(".+*?(){}|$")
 _BACKSLASHED = frozenset("\\^[]")
+
+URL_RULE = "(?:[^|<]|<[^>]*>)*"
+"""Matches a URL rule in a path label and stops at the class: in a rule ``|`` is only within ``<...>``.
+
+So the class ``b`` is not taken for the end of the class ``a|b``.
+"""
 
 
 def quoted(text: str) -> str:

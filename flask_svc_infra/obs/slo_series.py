@@ -67,7 +67,8 @@ class Series:
         if slo.path is not None:
             return [*scope.matchers, ("path", "=~", f"{promql.literal(slo.path)}([|].*)?")]
         if slo.route_class is not None:
-            return [*scope.matchers, ("path", "=~", f".*[|]{promql.literal(slo.route_class)}")]
+            route_class = promql.literal(slo.route_class)
+            return [*scope.matchers, ("path", "=~", f"{promql.URL_RULE}[|]{route_class}")]
         return scope.customers()
 
     def _rate(self, metric: str, window: str, *more: tuple[str, str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flask_svc_infra.obs.promql import URL_RULE
 from flask_svc_infra.obs.rules import Scope
 
 from .model import BLUE, RED, Annotation, Variable
@@ -10,7 +11,7 @@ TAGS = ("svc-infra",)
 SCOPE = 'namespace=~"$namespace", job=~"$job"'
 
 _PROBES = {label: f'{operator}"{value}"' for label, operator, value in Scope().customers()}["path"]
-CUSTOMERS = f'{SCOPE}, path{_PROBES}, path=~"(.*[|])?($class)"'
+CUSTOMERS = f'{SCOPE}, path{_PROBES}, path=~"({URL_RULE}[|])?($class)"'
 """Requests of the chosen service and class that are no probes; `All` lets routes without a class in too."""
 
 REQUESTS = "http_requests_total"
@@ -55,7 +56,7 @@ def http_variables() -> list[Variable]:
             name="class",
             label="Class",
             query=f"label_values({REQUESTS}{{{SCOPE}}}, path)",
-            regex=r"/^[^|]*\|(.+)$/",
+            regex=rf"/^{URL_RULE}\|(.+)$/",
             description="Route classes, as the route classifier names them; All also takes what has none.",
         ),
     ]

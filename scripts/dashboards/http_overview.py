@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flask_svc_infra.obs.promql import URL_RULE
+
 from .common import BUCKETS, CUSTOMERS, PROGRESS, REQUESTS, TAGS, http_variables, links, notes
 from .model import ORANGE, RED, YELLOW, Column, Dashboard, Panel, Query, Row, Step
 
@@ -18,7 +20,7 @@ def _rate(selector: str) -> str:
 def _with_class(expr: str) -> str:
     """Split a route's class off its path label; a route without one is called ``none``."""
     unclassed = f'label_replace({expr}, "class", "none", "", "")'
-    return f'label_replace({unclassed}, "class", "$1", "path", "[^|]*[|](.+)")'
+    return f'label_replace({unclassed}, "class", "$1", "path", "{URL_RULE}[|](.+)")'
 
 
 _OVERVIEW = Row(

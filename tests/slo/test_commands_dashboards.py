@@ -103,6 +103,22 @@ def test_dry_run_sends_nothing_and_needs_no_token(flask_command, serve):
     assert app.config["stored"] == {}
 
 
+@pytest.mark.parametrize(
+    ("api", "path"),
+    [
+        ("auto", "/api/dashboards/db"),
+        ("classic", "/api/dashboards/db"),
+        ("new", "/apis/dashboard.grafana.app/v1beta1/namespaces/default/dashboards"),
+    ],
+)
+def test_dry_run_says_where_to_and_never_shows_the_token(flask_command, api, path):
+    url = "http://127.0.0.1:9"
+    done = flask_command("dashboards", "push", "--url", url, "--api", api, "--dry-run", env=TOKEN)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count(url + path) == len(dashboard_names())
+    assert TOKEN["GRAFANA_TOKEN"] not in done.output
+
+
 def test_without_a_token_nothing_is_sent(flask_command, serve):
     app = grafana()
     done = flask_command("dashboards", "push", "--url", serve(app), env={"GRAFANA_TOKEN": " "})

@@ -103,6 +103,7 @@ def test_route_classes_select_their_requests_and_no_others(tmp_path, route_class
         requests("500", path=f"/orders|{route_class}"): "0+1x20",
         requests("500", path="/orders|other"): "0+50x20",
         requests("500", path="/orders"): "0+50x20",
+        requests("500", path=f"/orders|x|{route_class}"): "0+50x20",
     }
     check_rules(tmp_path, rules(slo), series, [ratio("c", "5m", "10m", 0.25)], interval="30s")
 
@@ -125,6 +126,13 @@ def test_a_path_and_a_class_together_are_one_label(tmp_path):
     series |= {requests("500", path="/o"): "0+9x20", requests("500", path="/p|x"): "0+9x20"}
     slo = SLO("p", objective=0.9, path="/o", route_class="x")
     check_rules(tmp_path, rules(slo), series, [ratio("p", "5m", "10m", 0.5)], interval="30s")
+
+
+def test_a_bar_in_a_rules_converter_is_not_taken_for_the_class(tmp_path):
+    path = '/x/<re("a|b"):y>|b'
+    series = {requests(path=path): "0+3x20", requests("500", path=path): "0+1x20"}
+    slo = SLO("c", objective=0.9, route_class="b")
+    check_rules(tmp_path, rules(slo), series, [ratio("c", "5m", "10m", 0.25)], interval="30s")
 
 
 def test_excluded_statuses_are_neither_good_nor_bad(tmp_path):
