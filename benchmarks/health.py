@@ -70,7 +70,19 @@ READY = {
     "flask-healthz": "/healthz/ready",
     "allgreen": "/healthcheck.json",
 }
-LIVE = {"bare route": "/", "flask-svc-infra": "/_health/live", "flask-healthz": "/healthz/live"}
+# allgreen has one page and no liveness: that page, with a check that does nothing, since it wants one.
+IDLE = HEAD + (
+    "import allgreen\n"
+    '@allgreen.check("nothing")\n'
+    "def checked():\n    allgreen.make_sure(True)\n"
+    "allgreen.mount_healthcheck(app)\n"
+)
+LIVE = {
+    "bare route": "/",
+    "flask-svc-infra": "/_health/live",
+    "flask-healthz": "/healthz/live",
+    "allgreen": "/healthcheck.json",
+}
 MODULES = {"flask-healthz": "flask_healthz", "allgreen": "allgreen"}
 FIVE = HEAD + (
     "from flask_svc_infra.health import HealthRegistry, add_health_routes\n"
@@ -185,7 +197,9 @@ def hang(name: str, probes: int) -> Hang:
             if len(took) >= 6 and not any(took):
                 break  # it does not answer any more
             time.sleep(0.05)
-        live = statistics.median([timed(server, LIVE.get(name, "/")) or PATIENCE for _ in range(5)])
+        live = statistics.median(
+            [timed(server, "/" if name == "allgreen" else LIVE[name]) or PATIENCE for _ in range(5)]
+        )
         counted = (dependency.asked - asked, threads_of(server) - before, dependency.open_sockets())
         dependency.recover()
         began = time.monotonic()
@@ -224,13 +238,13 @@ def five() -> float:
         return statistics.median([timed(server, "/_health/ready") or PATIENCE for _ in range(11)])
 
 
-def rates(paths: dict[str, str], rounds: int, seconds: int) -> dict[str, Any]:
-    """Load each of *paths* in turn, each in its own gunicorn, the bare route first."""
+def rates(paths: dict[str, str], rounds: int, seconds: int, apps: dict[str, str] = APPS) -> dict[str, Any]:
+    """Load each of *paths* of *apps* in turn, each in its own gunicorn, the bare route first."""
     dependency = Dependency()
     with ExitStack() as stack:
         urls = {}
         for name, path in {"bare route": "/", **paths}.items():
-            source = APPS[name].replace("PORT", str(dependency.port))
+            source = apps[name].replace("PORT", str(dependency.port))
             server = stack.enter_context(serving(source, worker_class="gthread", threads=4))
             urls[name] = server.url + path
         return paired(urls, rounds, seconds)
@@ -279,8 +293,9 @@ def main() -> None:
     say("Five checks of 100 ms", lambda: f"{five() * 1000:.0f} ms")
     ready = {name: READY[name] for name in present[1:]}
     live = {name: LIVE[name] for name in present[1:] if name in LIVE}
+    idle = {**APPS, "allgreen": IDLE}
     head = "path | requests/s, ratio to the bare route | p50 | p99"
-    say("Liveness under load", lambda: table(head, rate_rows(rates(live, rounds, seconds))))
+    say("Liveness under load", lambda: table(head, rate_rows(rates(live, rounds, seconds, idle))))
     say("Readiness under load, one check", lambda: table(head, rate_rows(rates(ready, rounds, seconds))))
 
 

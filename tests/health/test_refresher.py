@@ -34,9 +34,10 @@ def serve(registry):
 
 
 def test_nothing_runs_before_the_first_ask(registry):
+    before = refreshers()  # other tests' registries may not have been collected yet
     registry.add("db", lambda: True, interval=0.01)
     serve(registry)
-    assert refreshers() == []
+    assert set(refreshers()) <= set(before)
     assert registry.snapshot()[0].age is None
 
 

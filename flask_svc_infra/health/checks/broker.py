@@ -35,7 +35,7 @@ def check_broker(url: str | None, *, timeout: float | None = None) -> HealthChec
     """
     name = "broker"
     if not url:
-        return not_configured(name, "broker")
+        return not_configured(name, "broker", timeout=timeout)
     return BuiltInCheck(name, _look_at(url), timeout=timeout, secrets=_secrets(url))
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigurationError
 from ..forking import renew_in_children
 from ..redaction import secrets_of
-from .making import BuiltInCheck, Found, driver, healthy, not_configured
+from .making import BuiltInCheck, Found, driver, healthy, not_configured, require_keep
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - the driver's class is lower case
@@ -50,8 +50,9 @@ def check_database(
         MissingDriverError: psycopg2 is not installed.
     """
     name = "database"
+    require_keep("check_database", keep_connection)
     if not url:
-        return not_configured(name, "database")
+        return not_configured(name, "database", timeout=timeout)
     _require_scheme(url)
     driver("psycopg2", subject="check_database()", extra="postgres")
     target = _target(url)

@@ -9,12 +9,21 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ...errors import MissingDriverError
+from ...errors import ConfigurationError, MissingDriverError
 from ..deadline import driver_timeout
 from ..model import HealthCheckResult, HealthStatus, require_seconds
 from ..redaction import clean, describe, redact
 
-__all__ = ["BuiltInCheck", "Found", "driver", "healthy", "not_configured", "timed_out", "unhealthy"]
+__all__ = [
+    "BuiltInCheck",
+    "Found",
+    "driver",
+    "healthy",
+    "not_configured",
+    "require_keep",
+    "timed_out",
+    "unhealthy",
+]
 
 
 class Found(NamedTuple):
@@ -76,10 +85,22 @@ def unhealthy(message: str, **details: Any) -> Found:
     return Found(HealthStatus.UNHEALTHY, message, details or None)
 
 
-def not_configured(name: str, what: str) -> BuiltInCheck:
-    """Return a check that is unhealthy because nobody said where *what* is."""
+def not_configured(name: str, what: str, *, timeout: float | None) -> BuiltInCheck:
+    """Return a check that is unhealthy because nobody said where *what* is; its options are checked too."""
     message = f"{what} not configured; its URL is empty"
-    return BuiltInCheck(name, lambda _: unhealthy(message))
+    return BuiltInCheck(name, lambda _: unhealthy(message), timeout=timeout)
+
+
+def require_keep(factory: str, keep_connection: bool) -> None:
+    """Refuse what is neither True nor False: ``"False"`` counts as true.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if not isinstance(keep_connection, bool):
+        raise ConfigurationError(
+            f"{factory} was given keep_connection={keep_connection!r}; no check was made. Give True or False."
+        )
 
 
 def driver(module: str, *, subject: str, extra: str) -> ModuleType:

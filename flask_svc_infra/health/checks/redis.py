@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ...errors import ConfigurationError
 from ..forking import renew_in_children
 from ..redaction import secrets_of
-from .making import BuiltInCheck, Found, driver, healthy, not_configured, unhealthy
+from .making import BuiltInCheck, Found, driver, healthy, not_configured, require_keep, unhealthy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +41,9 @@ def check_redis(
         MissingDriverError: redis is not installed.
     """
     name = "redis"
+    require_keep("check_redis", keep_connection)
     if not url:
-        return not_configured(name, "Redis")
+        return not_configured(name, "Redis", timeout=timeout)
     look = look_at_redis(url, "check_redis", keep_connection=keep_connection)
     return BuiltInCheck(name, look, timeout=timeout, secrets=secrets_of(url))
 

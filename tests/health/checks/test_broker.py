@@ -116,6 +116,12 @@ def test_malformed_url_is_refused_without_its_secrets(url):
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("url", [None, "redis://cache", "memory://"])
+def test_timeout_that_is_none_is_refused_whether_there_is_a_url_or_not(url):
+    with pytest.raises(ConfigurationError, match="timeout"):
+        check_broker(url, timeout=0)
+
+
 def test_missing_driver_is_an_error_with_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "kombu", None)
     with pytest.raises(MissingDriverError, match=r"kombu.*pip install"):

@@ -255,6 +255,15 @@ def test_timeout_that_is_none_is_refused(timeout):
         check_database("postgresql://db/x", timeout=timeout)
 
 
+@pytest.mark.parametrize("url", [None, "postgresql://db/x"])
+@pytest.mark.parametrize(
+    "options", [{"keep_connection": "False"}, {"keep_connection": 1}, {"timeout": float("nan")}]
+)
+def test_option_that_cannot_work_is_refused_whether_there_is_a_url_or_not(url, options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        check_database(url, **options)
+
+
 def test_missing_driver_is_an_error_with_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     with pytest.raises(MissingDriverError, match=r"psycopg2.*pip install") as caught:

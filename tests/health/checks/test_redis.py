@@ -176,6 +176,15 @@ def test_malformed_url_is_refused_without_its_secrets(url):
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("url", [None, "redis://cache"])
+@pytest.mark.parametrize(
+    "options", [{"keep_connection": "False"}, {"keep_connection": 1}, {"timeout": float("nan")}]
+)
+def test_option_that_cannot_work_is_refused_whether_there_is_a_url_or_not(url, options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        check_redis(url, **options)
+
+
 def test_missing_driver_is_an_error_with_the_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(MissingDriverError, match=r"redis.*pip install"):
