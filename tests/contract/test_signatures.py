@@ -108,6 +108,8 @@ SIGNATURES = {
         {"timeout": 60.0, "interval": 2.0, "check_names": None},
     ),
     "resilience.CircuitBreaker.reset": (["self"], {}),
+    "resilience.exponential_recovery": (["base"], {"factor": 2.0, "maximum": 300.0, "jitter": 0.1}),
+    "health.check_breaker": (["breaker"], {}),
     "ops.add_probes": (["app"], {"prefix": "/_ops", "include_in_schema": False}),
     "ops.add_maintenance_mode": (["app"], {"env_var": "MAINTENANCE_MODE", "exempt_prefixes": None}),
     "ops.add_circuit_error_handler": (["app"], {}),
@@ -161,6 +163,15 @@ def test_circuit_breaker_signature_and_defaults():
     for name, default in expected.items():
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[name].default == default
+
+
+def test_extension_shows_a_switch_for_each_part_and_all_are_on():
+    parameters = inspect.signature(importlib.import_module("flask_svc_infra").SvcInfra).parameters
+    assert next(iter(parameters)) == "app"
+    assert parameters["app"].default is None
+    for part in ["probes", "health_routes", "maintenance_mode", "circuit_gate", "metrics"]:
+        assert parameters[part].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[part].default is True
 
 
 @pytest.mark.parametrize("decorator", ["with_retry", "retry_sync"])
