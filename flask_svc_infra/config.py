@@ -187,6 +187,21 @@ def _secret(value: Any) -> str | None:
     return value
 
 
+def _store(value: Any) -> str:
+    if not isinstance(value, str) or value.partition("://")[0] not in _STORES or "://" not in value:
+        raise _Refused("memory://, sqlite:////absolute/path.db or redis://host:6379/0")
+    return value
+
+
+def _namespace(value: Any) -> str:
+    allowed = isinstance(value, str) and value.replace("-", "").replace("_", "").replace(".", "")
+    if not allowed or not (allowed.isascii() and allowed.isalnum()) or len(value) > _LONGEST_NAMESPACE:
+        raise _Refused("a word of letters, digits, dots, dashes and underscores, as in 'shop-production'")
+    return str(value)
+
+
+_STORES = frozenset({"memory", "sqlite", "redis", "rediss", "unix", "redis+sentinel"})
+_LONGEST_NAMESPACE = 100
 _SHORTEST_TOKEN = 16
 """A bypass token is guessed at over HTTP; 16 random characters are out of reach of that."""
 
@@ -214,6 +229,8 @@ class Settings:
         maintenance_bypass_token: who presents it passes during maintenance; None: nobody.
         maintenance_allow: networks whose clients pass during maintenance.
         drain_seconds: how long a worker goes on serving after SIGTERM while readiness says 503.
+        state_url: where circuits and maintenance are shared; ``memory://`` is not at all.
+        namespace: whose they are, where several services use one store.
     """
 
     health_prefix: str = _setting("/_health", _path)
@@ -229,6 +246,8 @@ class Settings:
     maintenance_bypass_token: str | None = _setting(None, _secret, secret=True)
     maintenance_allow: tuple[Network, ...] = _setting((), _networks)
     drain_seconds: float = _setting(0.0, _seconds)
+    state_url: str = _setting("memory://", _store, secret=True)
+    namespace: str = _setting("default", _namespace)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .config import require_bool
+from .errors import ConfigurationError
 from .health import HealthRegistry, add_health_routes
 from .mounts import mounts_of, settings_of
 from .obs import add_observability, make_exporter
@@ -18,7 +19,9 @@ from .ops import (
     add_maintenance_mode,
     add_probes,
 )
+from .ops.shared import add_shared_state, share_state
 from .resilience import Breakers
+from .state.urls import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from .config import Settings
     from .obs.slo import SLO
     from .resilience import CircuitBreaker
+    from .state.reporter import Reporter
 
 __all__ = ["SvcInfra"]
 
@@ -94,6 +98,7 @@ class SvcInfra:
         self._registries: list[CollectorRegistry] = []
         self._exporter: Any = None
         self._db_engines = None if db_engines is None else tuple(db_engines)
+        self._sharing: tuple[tuple[str, str], Reporter] | None = None
         self._wanted = {
             "probes": probes,
             "health_routes": health_routes,
@@ -113,11 +118,13 @@ class SvcInfra:
 
         Raises:
             ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed; nothing was mounted.
+            MissingDriverError: the state is to be shared on Redis, and redis-py is not installed.
             RuntimeError: a SvcInfra has been wired to this app before, or a part of it was mounted by hand at
                 the same place; the message says which, and the cure.
         """
         settings = settings_of(app)  # refuses bad settings before anything is mounted
         mounts = mounts_of(app)
+        reporter = self._reporter_of(settings)
         mounts.claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
         )
@@ -134,11 +141,28 @@ class SvcInfra:
                     registries=self._registries,
                 )
             self._mount(app, settings)
+            if reporter is not None:
+                add_shared_state(app, reporter, self.breakers)  # last, to be the first of all hooks
         except BaseException:  # so that it can be tried again: Flask can give up everything but blueprints
             if unmeasure is not None:
                 unmeasure()
             mounts.release("SvcInfra")
             raise
+
+    def _reporter_of(self, settings: Settings) -> Reporter | None:
+        """Return what shares this object's circuits and maintenance; None where nothing is shared."""
+        where = (settings.state_url, settings.namespace)
+        if self._sharing is None:
+            store = open_store(settings.state_url, namespace=settings.namespace)
+            if not store.shared:
+                return None
+            self._sharing = where, share_state(store, self.breakers, self.maintenance)
+        elif self._sharing[0] != where:
+            raise ConfigurationError(
+                "the apps of one SvcInfra share its circuits, but this one's SVC_INFRA_STATE_URL or "
+                "SVC_INFRA_NAMESPACE differs from the first's; nothing was mounted. Give both the same."
+            )
+        return self._sharing[1]
 
     def _mount(self, app: Flask, settings: Settings) -> None:
         if self._wanted["probes"]:

@@ -7,12 +7,14 @@ from typing import Any
 import click
 
 from ..errors import SvcInfraError
+from .breakers import breakers
 from .config import config
 from .dashboards import dashboards
 from .doctor import doctor
 from .drain import drain
 from .health import health
 from .k8s import k8s
+from .maintenance import maintenance
 from .rules import rules
 from .slo import slo
 
@@ -37,11 +39,13 @@ def group() -> None:
     """
 
 
+group.add_command(breakers)
 group.add_command(config)
 group.add_command(dashboards)
 group.add_command(doctor)
 group.add_command(drain)
 group.add_command(health)
 group.add_command(k8s)
+group.add_command(maintenance)
 group.add_command(rules)
 group.add_command(slo)

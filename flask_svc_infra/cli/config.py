@@ -39,7 +39,7 @@ def described(settings: Settings, given: Any) -> list[tuple[str, Any, str]]:
     for item in fields(settings):
         key = PREFIX + item.name.upper()
         value = getattr(settings, item.name)
-        if item.metadata["secret"] and value is not None:
+        if item.metadata["secret"] and value != item.default:
             value = "(hidden)"
         if isinstance(value, tuple):
             value = [part if isinstance(part, float) else str(part) for part in value]

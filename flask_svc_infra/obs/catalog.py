@@ -49,6 +49,7 @@ __all__ = [
     "POOL_OVERFLOW",
     "POOL_SIZE",
     "RETRY_FAILURES",
+    "STATE_UP",
     "UNCLASSIFIED",
     "UNMATCHED",
     "UNMATCHED_CLASS",
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 Kind = Literal["counter", "gauge", "histogram"]
-Mode = Literal["livesum", "livemax", "livemostrecent"]
+Mode = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 Scope = Literal["app", "process"]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
@@ -236,6 +237,14 @@ MAINTENANCE_MODE = MetricSpec(
     scope="app",
 )
 
+STATE_UP = MetricSpec(
+    name="svc_infra_state_up",
+    kind="gauge",
+    help="1 while the store that circuits and maintenance are shared through answers every worker, else 0.",
+    mode="livemin",
+    scope="app",
+)
+
 CLIENT_REQUESTS = MetricSpec(
     name="http_client_requests_total",
     kind="counter",
@@ -365,6 +374,7 @@ CATALOG: tuple[MetricSpec, ...] = (
     HEALTH_LAST_RUN,
     HEALTH_STUCK,
     MAINTENANCE_MODE,
+    STATE_UP,
     CLIENT_REQUESTS,
     CLIENT_DURATION,
     POOL_SIZE,

@@ -160,6 +160,9 @@ class AppState:
         maintenance = self._mounts.parts.get("ops.maintenance")
         if maintenance is not None:
             self.instruments.set_state(catalog.MAINTENANCE_MODE, (), str(maintenance.mode))
+        reporter = self._mounts.parts.get("state.reporter")
+        if reporter is not None and reporter.met:
+            self.instruments.set(catalog.STATE_UP, (), float(reporter.up))
 
     def close(self) -> None:
         """Listen no more."""

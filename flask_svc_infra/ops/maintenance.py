@@ -73,6 +73,7 @@ class Maintenance:
         self._wall_clock = wall_clock
         self._orders = _Orders()
         self._watches: WeakSet[Watcher] = WeakSet()
+        self._share: Callable[[], None] | None = None
 
     def enable(
         self,
@@ -109,6 +110,8 @@ class Maintenance:
             old = self._orders
             self._orders = _Orders(window, old.scheduled, old.lifted)
         self._tell()
+        if self._share is not None:
+            self._share()
 
     def disable(self, *, reason: str | None = None, actor: str = "api") -> None:
         """Lift what was switched on, and every scheduled window that has begun; those to come stay."""
@@ -116,6 +119,27 @@ class Maintenance:
             kept = tuple(window for window in self._orders.scheduled if window.clock() < window.starts)
             self._orders = _Orders(None, kept, (actor, reason))
         self._tell()
+        if self._share is not None:
+            self._share()
+
+    def adopt(self, window: Window | None, *, reason: str | None, actor: str) -> None:
+        """Take over what was ordered elsewhere: *window*, or None for what :meth:`disable` does."""
+        with _lock:
+            kept = self._orders.scheduled
+            if window is None:
+                kept = tuple(each for each in kept if each.clock() < each.starts)
+            self._orders = _Orders(window, kept, (actor, reason))
+        self._tell()
+
+    @property
+    def ordered(self) -> Window | None:
+        """What was switched on by hand and holds; the schedule is not looked at."""
+        order = self._orders.order
+        return None if order is None or order.over() else order
+
+    def share(self, told: Callable[[], None]) -> None:
+        """Have *told* called after each :meth:`enable` and :meth:`disable`."""
+        self._share = told
 
     def schedule(
         self,

@@ -75,6 +75,8 @@ class CircuitBreaker(metaclass=_ExitOfClass):
             lock, in the thread that caused it or one that was telling of an earlier one. What it raises is
             logged.
         clock: monotonic seconds; for tests.
+        quorum: with shared state, how many hosts must find within a minute that it must open before it
+            opens for all; 1 because the first to know spares the others the wait. Without, it means nothing.
 
     Attributes:
         guard: makes a permit for one call: ``with breaker.guard() as permit``.
@@ -99,6 +101,7 @@ class CircuitBreaker(metaclass=_ExitOfClass):
         failure_result: Callable[[Any], bool] | None = None,
         on_transition: Callable[[Transition], object] | None = None,
         clock: Callable[[], float] | None = None,
+        quorum: int = 1,
     ) -> None:
         self.name: Final = checked.name("CircuitBreaker(name)", name)
         about = f"circuit '{name}': "
@@ -109,6 +112,7 @@ class CircuitBreaker(metaclass=_ExitOfClass):
             about + "failure_exceptions", failure_exceptions
         )
         self.recovery_timeout: Final = recovery_timeout
+        self.quorum: Final = checked.count(about + "quorum", quorum)
         self.trip: Final = _trip_rule(about, trip, failure_threshold)
         fixed = recovery.DEFAULT
         if not callable(recovery_timeout):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import ConfigurationError
 from .breaker import CircuitBreaker
+from .sharing import SharedCircuits
 
 if TYPE_CHECKING:
+    from ..state.reporter import Reporter
     from .options import BreakerOptions
 
 __all__ = ["Breakers"]
@@ -31,6 +33,7 @@ class Breakers:
 
     def __init__(self) -> None:
         self._breakers: dict[str, tuple[CircuitBreaker, dict[str, Any]]] = {}
+        self._shared: SharedCircuits | None = None
 
     def get(self, name: str, **options: Unpack[BreakerOptions]) -> CircuitBreaker:
         """Return the breaker called *name*, made at the first call.
@@ -48,6 +51,8 @@ class Breakers:
         entry = self._breakers.get(name)
         if entry is None:
             entry = self._breakers.setdefault(name, (CircuitBreaker(name, **options), asked))
+            if self._shared is not None:
+                self._shared.add(entry[0])
         breaker, held = entry
         if options and asked != held:
             raise ConfigurationError(
@@ -56,6 +61,24 @@ class Breakers:
                 "another name."
             )
         return breaker
+
+    def share(self, reporter: Reporter) -> None:
+        """Make each of these breakers, and those to come, one with its namesakes in other processes.
+
+        Raises:
+            RuntimeError: they are shared through another store already.
+        """
+        if self._shared is not None:
+            if self._shared.reporter is reporter:
+                return
+            raise RuntimeError(
+                f"these circuits are shared through '{self._shared.reporter.store.url}' already; they were "
+                f"left so. Give all apps of one SvcInfra the same SVC_INFRA_STATE_URL."
+            )
+        self._shared = SharedCircuits(reporter)
+        for breaker in self:
+            self._shared.add(breaker)
+        reporter.join(self._shared)
 
     def __getitem__(self, name: str) -> CircuitBreaker:
         return self._breakers[name][0]

@@ -16,13 +16,17 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from threading import Lock, RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitBreakerError
 from ..events import Transition, circuit_transition, publish
 from . import recovery
 from .checked import seconds_or_zero
-from .machine import Change, CircuitState, Closed, HalfOpen, Machine, Open, Outcome, Pass, Policy
+from .machine import Change, CircuitState, Closed, HalfOpen, Machine, Open, Outcome, Pass, Policy, Trial
+
+if TYPE_CHECKING:
+    from .generations import Generation
+    from .shared import SharedCircuit
 
 __all__ = ["FOLDING", "Engine"]
 
@@ -41,7 +45,7 @@ class Engine:
 
     __slots__ = (
         "_changes", "_delivering", "_failures", "_ignored", "_lock", "_on_transition", "_owner", "_recovery",
-        "clock", "failure_result", "machine", "name", "slower_than", "timed",
+        "clock", "failure_result", "machine", "name", "shared", "slower_than", "timed",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +63,9 @@ class Engine:
         closed: Callable[[Engine], Closed],
     ) -> None:
         self.name = name
+        self.shared: SharedCircuit | None = None
+        """What keeps the circuit in step with the fleet; asked only off the closed path, and before a
+        trial."""
         self.clock = clock
         self.failure_result = failure_result
         self.timed = policy.trip.timed
@@ -85,16 +92,28 @@ class Engine:
         generation = machine.generation
         if isinstance(generation, Closed):
             return generation
+        shared = self.shared
+        allowed, grant = (True, None) if shared is None else shared.ask()
+        pass_: Pass | None = None
+        change: Change | None = None
         with self._lock:
             now = self.clock()
-            pass_, change = machine.admit(now)
+            if allowed or isinstance(machine.generation, Closed):
+                pass_, change = machine.admit(now)
+            else:
+                machine.rejected += 1
             generation = machine.generation
             if change is not None:
                 self._note(change)
         if change is not None:
             self.deliver()
+        if shared is not None and grant is not None:
+            if isinstance(pass_, Trial):
+                pass_.grant = grant
+            else:
+                shared.give_back(grant)
         if pass_ is None:
-            raise self._refuse(generation, now)  # type: ignore[arg-type]
+            raise self._refuse(generation, now)
         return pass_
 
     def admits(self) -> Pass | None:
@@ -104,7 +123,7 @@ class Engine:
         except CircuitBreakerError:
             return None
 
-    def _refuse(self, generation: Open | HalfOpen, now: float) -> CircuitBreakerError:
+    def _refuse(self, generation: Generation, now: float) -> CircuitBreakerError:
         forced = generation.forced
         if forced is not None:
             return _refusal(CircuitBreakerError, self.name, _OPEN, None, forced.reason)
@@ -118,14 +137,16 @@ class Engine:
         with self._lock:
             now = self.clock()
             change = self.machine.settle(pass_, outcome, now, seconds)
-            if change is None:
-                return
-            self._note(change)
+            if change is not None:
+                self._note(change)
             opened = self.machine.generation
             opens = self.machine.opens
-        if self._recovery is not None and isinstance(opened, Open):
+        if change is not None and self._recovery is not None and isinstance(opened, Open):
             opened.until = now + self._ask_recovery(self._recovery, opens)
-        self.deliver()
+        if self.shared is not None:
+            self.shared.settled(pass_, outcome, seconds, change)
+        if change is not None:
+            self.deliver()
 
     def raised(self, pass_: Pass, error: BaseException, seconds: float = 0.0) -> None:
         """Report that the call that carried *pass_* raised *error*."""
@@ -171,12 +192,40 @@ class Engine:
     # Commands
 
     def command(self, decide: Callable[[Machine, float], Change | None]) -> None:
-        """Apply a person's decision."""
+        """Apply a person's decision, here and in the fleet."""
+        change = self.decide(decide)
+        if self.shared is not None:
+            self.shared.commanded(None if change is None else change.reason)
+
+    def adopt(self, state: CircuitState, remaining: float, opens: int, reason: str) -> None:
+        """Become what the circuit is elsewhere, open for *remaining* seconds if it is open there."""
+
+        def adopted(machine: Machine, now: float) -> Change | None:
+            return machine.adopt(state, now + remaining, opens, reason, now)
+
+        self.decide(adopted)
+
+    def share(self, shared: SharedCircuit) -> SharedCircuit:
+        """Keep in step with the fleet by *shared*, or by what does so already; returns which."""
+        with self._lock:
+            if self.shared is None:
+                self.shared = shared
+            return self.shared
+
+    def recovery_after(self, opens: int) -> float:
+        """Return the seconds to stay open after opening for the *opens*-th time without closing."""
+        if self._recovery is None:
+            return self.machine.policy.recovery_timeout
+        return self._ask_recovery(self._recovery, opens)
+
+    def decide(self, decide: Callable[[Machine, float], Change | None]) -> Change | None:
+        """Apply a decision here; return what it changed."""
         with self._lock:
             change = decide(self.machine, self.clock())
             if change is not None:
                 self._note(change)
         self.deliver()
+        return change
 
     def failure_count(self) -> int:
         """Return how far the trip rule has counted."""
@@ -194,6 +243,8 @@ class Engine:
             # Held: another thread of the parent was in the middle of a decision, so its counts may be half
             # made.
             machine.begin_again(self.clock())
+        if self.shared is not None:
+            self.shared.after_fork()
 
     # Telling
 

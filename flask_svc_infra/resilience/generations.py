@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from .shared import Grant
     from .tallies import Tally
 
 __all__ = ["CircuitState", "Closed", "Forced", "Generation", "HalfOpen", "Open", "Outcome", "Pass", "Trial"]
@@ -89,10 +90,12 @@ class HalfOpen:
 class Trial:
     """The pass of one trial."""
 
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "grant")
 
     def __init__(self, generation: HalfOpen) -> None:
         self.generation = generation
+        self.grant: Grant | None = None
+        """The fleet's permit, where the circuit is shared."""
 
 
 Pass = Closed | Trial

@@ -260,6 +260,32 @@ class Machine:
                 HalfOpen() if state is CircuitState.HALF_OPEN else Open(now + self.policy.recovery_timeout)
             )
 
+    # The fleet
+
+    def adopt(self, state: CircuitState, until: float, opens: int, reason: str, now: float) -> Change | None:
+        """Become what the circuit is elsewhere; None when the state stays the same.
+
+        Nothing is adopted while a person overrules the circuit. An open generation learns only until when.
+        """
+        generation = self.generation
+        if generation.forced is not None:
+            return None
+        old = generation.state
+        if state is CircuitState.OPEN:
+            self.opens = opens
+            if isinstance(generation, Open):
+                generation.until = until
+            else:
+                self._leave_closed(Open(until))
+        elif state is CircuitState.HALF_OPEN:
+            self._leave_closed(HalfOpen())
+        elif old is not CircuitState.CLOSED:
+            self._close(now, forced=None)
+        if old is state:
+            return None
+        self.state_changes += 1
+        return Change(old, state, reason, forced=False)
+
     # What is so (no lock needed)
 
     def remaining(self, now: float) -> float | None:

@@ -56,3 +56,4 @@ class BreakerOptions(TypedDict, total=False):
     failure_result: Callable[[Any], bool] | None
     on_transition: Callable[[Transition], object] | None
     clock: Callable[[], float] | None
+    quorum: int

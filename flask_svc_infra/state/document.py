@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from .reporter import Reporter
     from .store import Store
 
-__all__ = ["Document", "SharedDocument", "order"]
+__all__ = ["MAINTENANCE", "Document", "SharedDocument", "circuit_key", "order"]
+
+MAINTENANCE = "maintenance"
+"""The key of the document that says whether maintenance is on."""
 
 _logger = logging.getLogger("flask_svc_infra.state")
+
+
+def circuit_key(name: str) -> str:
+    """Return the key of the document that says how a person overrules circuit *name*."""
+    return f"circuit:{name}"
 
 
 @dataclass(frozen=True, slots=True)

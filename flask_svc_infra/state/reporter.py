@@ -89,6 +89,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ears: tuple[socket.socket, socket.socket] | None = None
+        self._met = threading.Event()
         self._rung = False
         self._due = True
         self._belled = False
@@ -101,9 +102,7 @@ class Reporter:
         """Let *member* share state, for good."""
         with self._lock:
             self._members = (*self._members, member)
-        self._seen = -1
-        if self._thread is not None:
-            self.ring()
+        self.relearn()
 
     def submit(self, job: Job) -> None:
         """Have *job* done; when the queue is full it is told at once that the store does not answer."""
@@ -118,10 +117,29 @@ class Reporter:
         self._due = True
         self._wake()
 
+    @property
+    def met(self) -> bool:
+        """Whether it is known of the store whether it answers."""
+        return self._met.is_set()
+
+    def relearn(self) -> None:
+        """Have everything told again: there is someone who has not heard it."""
+        self._seen = -1
+        if self._thread is not None:
+            self.ring()
+
     def start(self) -> None:
         """Begin to poll, if that has not begun."""
         if self._thread is None:
             self._wake()
+
+    def meet(self, timeout: float) -> None:
+        """Begin, and wait for the first contact, once a process and *timeout* seconds at most."""
+        met = self._met
+        if not met.is_set():
+            self.start()
+            met.wait(timeout)
+            met.set()
 
     def stop(self) -> None:
         """End the thread and close the store; for tests and commands."""
@@ -208,6 +226,7 @@ class Reporter:
             self._mention(frozenset(reply.get("ignored") or ()))
             for member in self._members:
                 member.learn(reply["records"] or {}, reply["documents"] or {})
+        self._met.set()
 
     def _listen(self, ear: socket.socket) -> None:
         bell = self.store.bell() if self.up else None
@@ -233,6 +252,7 @@ class Reporter:
 
     def _lose(self, error: StoreError) -> None:
         self._seen = -1
+        self._met.set()
         if self._down_since is None:
             self._down_since = time.monotonic()
             _logger.warning(

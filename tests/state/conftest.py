@@ -10,8 +10,16 @@ from typing import Any
 import pytest
 from support.valkey import ValkeyServer
 
+from flask_svc_infra.state import reporter
 from flask_svc_infra.state.store import MemoryStore, Store
 from flask_svc_infra.state.urls import open_store
+
+
+@pytest.fixture
+def quick_polls(monkeypatch):
+    """Polls every fifth of a second; the rule's own second is for the tests of the reporter."""
+    monkeypatch.setattr(reporter, "POLL", (0.2, 0.22))
+
 
 KINDS = ["memory", "sqlite", "valkey"]
 if shutil.which("redis-server"):

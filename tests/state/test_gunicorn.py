@@ -1,0 +1,71 @@
+"""Two workers of a real gunicorn: one circuit, one switch."""
+
+from __future__ import annotations
+
+import pytest
+from support.processes import eventually
+
+SOURCE = """
+    import os
+    from flask import Flask
+    from flask_svc_infra import SvcInfra
+
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    infra = SvcInfra(app)
+    payments = infra.breaker("payments", failure_threshold=2, recovery_timeout=60)
+
+    @app.get("/fail")
+    def fail():
+        try:
+            with payments:
+                raise OSError
+        except OSError:
+            return {"pid": os.getpid()}
+
+    @app.get("/state")
+    def state():
+        return {"pid": os.getpid(), "state": payments.state}
+
+    @app.post("/on")
+    def on():
+        infra.maintenance.enable(mode="full")
+        return {}
+"""
+
+
+def states(server):
+    found = {}
+    for _ in range(40):
+        reply = server.get("/state")
+        assert reply.status == 200
+        found[reply.json()["pid"]] = reply.json()["state"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "served",
+    [("sqlite", "sync", True), ("valkey", "gthread", False), ("valkey", "gevent", True)],
+    ids=lambda served: f"{served[0]}-{served[1]}",
+)
+def test_workers_are_one(gunicorn, valkey, tmp_path, served):
+    kind, worker_class, preload = served
+    url = valkey.url if kind == "valkey" else f"sqlite:///{tmp_path / 'state.db'}"
+    conf = "from gevent import monkey\nmonkey.patch_all()\n" if worker_class == "gevent" else ""
+    server = gunicorn(
+        source=SOURCE,
+        conf_source=conf,
+        workers=2,
+        worker_class=worker_class,
+        preload=preload,
+        env={"FLASK_SVC_INFRA_STATE_URL": url, "FLASK_SVC_INFRA_NAMESPACE": "shop"},
+    )
+    server.wait_ready("/state")
+    eventually(lambda: len(states(server)) == 2)
+    for _ in range(2):
+        server.get("/fail")
+    eventually(lambda: set(states(server).values()) == {"open"}, timeout=5)
+    metrics = server.get("/metrics").text
+    assert "svc_infra_state_up 1.0" in metrics
+    assert server.request("/on", "POST").status == 200
+    eventually(lambda: {server.get("/state").status for _ in range(30)} == {503}, timeout=5)

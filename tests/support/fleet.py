@@ -1,0 +1,32 @@
+"""Processes of a fleet, played by breakers in this one: each has a reporter and a store object of its own."""
+
+from __future__ import annotations
+
+from flask_svc_infra.resilience import Breakers, CircuitBreaker, Outcome
+from flask_svc_infra.state.reporter import Reporter
+
+
+class Worker:
+    """What a process has: its circuits and its reporter."""
+
+    def __init__(self, store, host="a"):
+        self.reporter = Reporter(store)
+        self.breakers = Breakers()
+        self.breakers.share(self.reporter)
+        self.breakers._shared._host = host
+        self.reporter.start()
+
+    def breaker(self, name="payments", **options) -> CircuitBreaker:
+        return self.breakers.get(name, **options)
+
+    def fail(self, name="payments", times=1):
+        for _ in range(times):
+            self.breakers[name].admit().settle(Outcome.FAILURE)
+
+    def succeed(self, name="payments", times=1):
+        for _ in range(times):
+            with self.breakers[name]:
+                pass
+
+    def state(self, name="payments") -> str:
+        return str(self.breakers[name].state)
