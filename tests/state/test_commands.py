@@ -69,6 +69,7 @@ def test_refused_on_memory_with_the_cure(run, arguments):
     assert "sqlite:////path.db" in result.output
 
 
+@pytest.mark.needs("redis")
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_a_dead_store_is_an_error_that_names_no_secret(run, arguments):
     result = run(*arguments, url="redis://:hunter2secret@127.0.0.1:1/0")

@@ -232,6 +232,7 @@ GEVENT = """
 """
 
 
+@pytest.mark.needs("gevent")
 def test_greenlets(url):
     from support.gunicorn_runner import TESTS
 
