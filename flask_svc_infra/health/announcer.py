@@ -11,13 +11,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..events import CheckFinished, HealthChanged, check_finished, health_changed, publish
 from .aggregation import passes
-
-if TYPE_CHECKING:
-    from .model import HealthStatus
+from .model import HealthStatus
 
 __all__ = ["Announcer", "OnChange"]
 
@@ -66,7 +63,9 @@ class Announcer:
         if isinstance(event, CheckFinished):
             publish(check_finished, sender, event)
             return
-        level = logging.INFO if passes(event.new) else logging.WARNING
+        # As loud at its end as at its beginning: who was told of a failure is told of the recovery.
+        failed_before = not passes(event.old) and event.old is not HealthStatus.UNKNOWN
+        level = logging.WARNING if failed_before or not passes(event.new) else logging.INFO
         _logger.log(
             level,
             "check '%s' is %s, was %s%s",

@@ -83,6 +83,8 @@ def ready_answer(
         return _answer(code, {"status": str(whole.status)})
     body = {**whole.to_dict(), "checks": [_entry(report, asked) for report in reports]}
     unknown = asked.exclude.difference(members)
+    if members and not reports:
+        body["message"] = "every check is excluded"
     if unknown:
         body["message"] = f"nothing to exclude by the name of {', '.join(sorted(unknown))}"
     return _answer(code, body)

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_startup_probe"]
 
+_FIRST_ATTEMPT = 0.5
+"""Seconds the first request of a worker waits for the gate's first attempt. Dependencies that are there
+answer in a fraction of it, so a recycled worker refuses nobody; a probe's timeout is a second as a rule."""
+
 _logger = logging.getLogger("flask_svc_infra.health")
 
 _LONG = 3600.0
@@ -46,8 +50,8 @@ def add_startup_probe(
     By default the call itself waits, in the app factory: the server does not get an app that cannot work.
     With ``block=False`` it returns at once and the app serves behind a gate: until the checks pass,
     ``ready`` and ``startup`` say 503 and so does everything else, with Retry-After, except liveness, the
-    plain probes and metrics. The gate's clock starts with the worker's first request; past *timeout* it
-    stays shut, says so in the log once, and goes on trying.
+    plain probes and metrics. The gate's clock starts with the worker's first request, which waits up to half
+    a second for the first attempt; past *timeout* it stays shut, says so in the log once, and goes on trying.
 
     Args:
         app: the Flask app.
@@ -94,6 +98,7 @@ class _Gate:
         self._missing = ""
         self._lock = threading.Lock()
         self._waiting = False
+        self._tried = threading.Event()
         renew_in_children(self)
 
     def refuse(self) -> Response | None:
@@ -113,12 +118,18 @@ class _Gate:
             if not self._waiting:
                 self._waiting = True
                 threading.Thread(target=self._wait, name="svc-infra-startup", daemon=True).start()
+        if not self._tried.is_set():
+            self._tried.wait(_FIRST_ATTEMPT)
+            self._tried.set()  # tried or not: nobody else is held up
+            if self._open:
+                return None
         return f"starting: waiting for {self._missing}" if self._missing else "starting"
 
     def renew(self) -> None:
         """Wait anew in a forked child: its parent's thread is not there."""
         self._lock = threading.Lock()
         self._waiting = False
+        self._tried = threading.Event()
 
     def _wait(self) -> None:
         missing = self._try(self._timeout)
@@ -130,7 +141,6 @@ class _Gate:
             )
         while missing:
             missing = self._try(_LONG)
-        self._open = True
         _logger.info("all dependencies are ready; the gate is open")
 
     def _try(self, timeout: float) -> list[Report]:
@@ -144,6 +154,8 @@ class _Gate:
 
     def _note(self, missing: list[Report]) -> None:
         self._missing = missing_line(missing, _own_name)
+        self._open = not missing
+        self._tried.set()
 
 
 def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:

@@ -263,7 +263,7 @@ def test_each_run_is_one_event_and_each_change_one_event_and_one_line(registry, 
         (HEALTHY, UNHEALTHY),
         (UNHEALTHY, HEALTHY),
     ]
-    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING"]
 
 
 def test_on_change_that_raises_changes_no_verdict(caplog):

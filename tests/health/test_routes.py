@@ -177,6 +177,13 @@ def test_group_asks_its_own_checks_alone():
     assert (missing.status_code, missing.json) == (404, {"error": "health group 'nope' not found"})
 
 
+def test_excluding_every_check_is_not_having_none():
+    registry = HealthRegistry()
+    registry.add("db", lambda: False)
+    response = serve(registry).get("/_health/ready?exclude=db")
+    assert (response.status_code, response.json["message"]) == (200, "every check is excluded")
+
+
 def test_excluded_checks_are_neither_run_nor_counted():
     registry = HealthRegistry()
     registry.add("db", lambda: pytest.fail("it ran"))

@@ -141,6 +141,27 @@ def test_gate_starts_no_thread_before_the_first_request(app):
     assert threading.active_count() == before
 
 
+def test_the_first_request_of_a_worker_is_served_when_everything_is_there(app):
+    """A worker that gunicorn has just recycled refuses nobody."""
+    add_startup_probe(app, [lambda: True], block=False)
+    add_health_routes(app, HealthRegistry())
+    client = app.test_client()
+    assert client.get("/").status_code == 200
+    assert client.get("/_health/ready").status_code == 200
+
+
+def test_a_dependency_that_hangs_holds_up_one_request_and_no_other(app):
+    done = threading.Event()
+    add_startup_probe(app, [lambda: done.wait(30)], block=False)
+    client = app.test_client()
+    assert client.get("/").status_code == 503
+    began = time.monotonic()
+    assert [client.get("/").status_code for _ in range(5)] == [503] * 5
+    assert time.monotonic() - began < 0.4
+    done.set()
+    assert eventually(lambda: client.get("/").status_code == 200)
+
+
 def test_gate_past_its_timeout_says_so_once_and_goes_on(app, caplog):
     up = threading.Event()
     caplog.set_level(logging.INFO, "flask_svc_infra.health")
