@@ -234,6 +234,7 @@ def test_a_drain_longer_than_the_grace_is_cut_and_said_so(serve):
     assert server.wait(timeout=10) == 0
 
 
+@pytest.mark.needs("gunicorn")
 def test_directory_that_cannot_be_made_stops_gunicorn_with_its_name_and_the_cure():
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "-c", CONF, "--check-config", "flask:Flask"],
