@@ -32,6 +32,7 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_PROBES = ("live", "ready", "startup")
 _ON = frozenset({"1", "true", "yes", "on"})
 _OFF = frozenset({"0", "false", "no", "off", ""})
 
@@ -290,6 +291,12 @@ class Settings:
                         f"{one} and {other} are both '{places[one]}'; nothing was mounted. "
                         "Give each a path of its own."
                     )
+        for key in keys[:2]:
+            if self.metrics_path in {f"{places[key]}/{probe}" for probe in _PROBES}:
+                raise ConfigurationError(
+                    f"SVC_INFRA_METRICS_PATH is '{self.metrics_path}', a probe under {key}; nothing was "
+                    "mounted. Give the metrics a path of their own."
+                )
 
 
 def _unknown(key: str, known: Mapping[str, Any]) -> str:

@@ -133,6 +133,12 @@ def test_two_parts_cannot_share_a_path():
         Settings.from_config({"SVC_INFRA_HEALTH_PREFIX": "/_ops"})
 
 
+@pytest.mark.parametrize("path", ["/_health/ready", "/_ops/live"])
+def test_metrics_cannot_take_the_path_of_a_probe(path):
+    with pytest.raises(ConfigurationError, match="a probe under SVC_INFRA_"):
+        Settings.from_config({"SVC_INFRA_METRICS_PATH": path})
+
+
 def test_networks_may_be_one_address_or_many():
     settings = Settings.from_config({"SVC_INFRA_MAINTENANCE_ALLOW": "10.0.0.0/8, ::1"})
     assert [str(network) for network in settings.maintenance_allow] == ["10.0.0.0/8", "::1/128"]

@@ -129,10 +129,10 @@ class CircuitBreaker(metaclass=_ExitOfClass):
             ),
             failures=failure_exceptions,
             ignored=checked.exception_classes(about + "ignored_exceptions", ignored_exceptions),
-            failure_result=checked.callable_or_none(about + "failure_result", failure_result),
+            failure_result=checked.sync_callable_or_none(about + "failure_result", failure_result),
             recovery_timeout=recovery_timeout if callable(recovery_timeout) else None,
-            on_transition=checked.callable_or_none(about + "on_transition", on_transition),
-            clock=checked.callable_or_none(about + "clock", clock) or time.monotonic,
+            on_transition=checked.sync_callable_or_none(about + "on_transition", on_transition),
+            clock=checked.sync_callable_or_none(about + "clock", clock) or time.monotonic,
             closed=Quiet,
         )
         self._machine = engine.machine

@@ -72,6 +72,10 @@ def test_documented_attributes_are_readable():
     assert repr(breaker) == "<CircuitBreaker 'x' closed>"
 
 
+async def awaited(*_):
+    return False
+
+
 @pytest.mark.parametrize(
     ("options", "subject"),
     [
@@ -91,6 +95,9 @@ def test_documented_attributes_are_readable():
         ({"failure_exceptions": ("Down",)}, "failure_exceptions is"),
         ({"ignored_exceptions": Down}, "ignored_exceptions is"),
         ({"failure_result": 500}, "failure_result is 500"),
+        ({"failure_result": awaited}, "a coroutine function would never be awaited"),
+        ({"on_transition": awaited}, "a coroutine function would never be awaited"),
+        ({"clock": awaited}, "a coroutine function would never be awaited"),
         ({"on_transition": "log"}, "on_transition is 'log'"),
         ({"clock": 12.0}, "clock is 12.0"),
         ({"trip": 5}, "trip is 5"),

@@ -145,7 +145,8 @@ def test_a_hung_store_costs_the_caller_nothing(valkey, begin):
         ours.submit(lambda store: None)
         took.append(time.perf_counter() - began)
         time.sleep(0.0002)
-    assert sorted(took)[int(len(took) * 0.99)] < 0.001
+    # Whoever waited for the store would wait for its timeout, 50 ms; benchmarks/state.py has the real figure.
+    assert sorted(took)[int(len(took) * 0.99)] < 0.025
     assert not ours.up
     valkey.cont()
     eventually(lambda: ours.up, timeout=3)
