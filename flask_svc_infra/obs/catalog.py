@@ -237,6 +237,14 @@ MAINTENANCE_MODE = MetricSpec(
     scope="app",
 )
 
+MAINTENANCE_ACTORS = ("env", "api", "cli", "schedule", "other")
+MAINTENANCE_CHANGES = MetricSpec(
+    name="maintenance_changes_total",
+    kind="counter",
+    help="Changes of maintenance a worker noticed, by the mode it entered and who ordered it.",
+    labels=("mode", "actor"),
+    scope="app",
+)
 STATE_UP = MetricSpec(
     name="svc_infra_state_up",
     kind="gauge",
@@ -374,6 +382,7 @@ CATALOG: tuple[MetricSpec, ...] = (
     HEALTH_LAST_RUN,
     HEALTH_STUCK,
     MAINTENANCE_MODE,
+    MAINTENANCE_CHANGES,
     STATE_UP,
     CLIENT_REQUESTS,
     CLIENT_DURATION,

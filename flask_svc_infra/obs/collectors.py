@@ -16,7 +16,16 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..events import CheckFinished, Retried, Transition, check_finished, circuit_transition, retried
+from ..events import (
+    CheckFinished,
+    MaintenanceChanged,
+    Retried,
+    Transition,
+    check_finished,
+    circuit_transition,
+    maintenance_changed,
+    retried,
+)
 from ..resilience import live_breakers, live_bulkheads
 from . import catalog, compaction
 from .instruments import Instruments
@@ -146,6 +155,7 @@ class AppState:
         self.instruments = instruments
         self._mounts = mounts
         check_finished.connect(self._on_check)
+        maintenance_changed.connect(self._on_maintenance)
 
     def refresh(self) -> None:
         """Take over what the registry and the maintenance of this app say now."""
@@ -159,6 +169,9 @@ class AppState:
             self.instruments.set(catalog.HEALTH_STUCK, labels, check.stuck_for or 0.0)
         maintenance = self._mounts.parts.get("ops.maintenance")
         if maintenance is not None:
+            for mode in catalog.MAINTENANCE_MODES:  # before the first change, so that it shows as an increase
+                for actor in catalog.MAINTENANCE_ACTORS:
+                    self.instruments.inc(catalog.MAINTENANCE_CHANGES, (mode, actor), 0.0)
             self.instruments.set_state(catalog.MAINTENANCE_MODE, (), str(maintenance.mode))
         reporter = self._mounts.parts.get("state.reporter")
         if reporter is not None and reporter.met:
@@ -167,12 +180,18 @@ class AppState:
     def close(self) -> None:
         """Listen no more."""
         check_finished.disconnect(self._on_check)
+        maintenance_changed.disconnect(self._on_maintenance)
 
     def _on_check(self, sender: object, event: CheckFinished) -> None:
         if self._mounts.parts.get("health.registry") is not sender:
             return
         self.instruments.inc(catalog.HEALTH_RUNS, (event.name, str(event.status)))
         self.instruments.observe(catalog.HEALTH_DURATION, (event.name,), event.duration)
+
+    def _on_maintenance(self, sender: object, event: MaintenanceChanged) -> None:
+        if self._mounts.parts.get("ops.maintenance") is sender:
+            actor = event.actor if event.actor in catalog.MAINTENANCE_ACTORS else "other"
+            self.instruments.inc(catalog.MAINTENANCE_CHANGES, (event.mode, actor))
 
 
 _RANK = {state: rank for rank, state in enumerate(catalog.CIRCUIT_STATES)}

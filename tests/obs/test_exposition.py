@@ -278,5 +278,7 @@ class TestMounting:
         found = scrape(client)
         assert found("maintenance_mode", mode="read-only") == 1
         assert found("maintenance_mode", mode="off") == 0
+        assert found("maintenance_changes_total", mode="read-only", actor="env") == 1
+        assert found("maintenance_changes_total") == 1
         client.post("/items")
         assert scrape(client)("http_requests_total", path="/items", status="503") == 1

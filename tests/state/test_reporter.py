@@ -145,7 +145,7 @@ def test_a_hung_store_costs_the_caller_nothing(valkey, begin):
         ours.submit(lambda store: None)
         took.append(time.perf_counter() - began)
         time.sleep(0.0002)
-    # Whoever waited for the store would wait for its timeout, 50 ms; benchmarks/state.py has the real figure.
+    # Whoever waits for the store waits for its timeout, 50 ms; test_processes.py compares with no store.
     assert sorted(took)[int(len(took) * 0.99)] < 0.025
     assert not ours.up
     valkey.cont()
