@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Awaitable, Iterable
+from importlib import import_module
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_startup_probe"]
 
-_FIRST_ATTEMPT = 0.5
+_FIRST_ATTEMPT = 1.0
 """Seconds the first request of a worker waits for the gate's first attempt. Dependencies that are there
-answer in a fraction of it, so a recycled worker refuses nobody; a probe's timeout is a second as a rule."""
+answer in a fraction of it, so a recycled worker refuses nobody, on a busy machine too."""
 
 _logger = logging.getLogger("flask_svc_infra.health")
 
@@ -50,8 +51,8 @@ def add_startup_probe(
     By default the call itself waits, in the app factory: the server does not get an app that cannot work.
     With ``block=False`` it returns at once and the app serves behind a gate: until the checks pass,
     ``ready`` and ``startup`` say 503 and so does everything else, with Retry-After, except liveness, the
-    plain probes and metrics. The gate's clock starts with the worker's first request, which waits up to half
-    a second for the first attempt; past *timeout* it stays shut, says so in the log once, and goes on trying.
+    plain probes and metrics. The gate's clock starts with the worker's first request, which waits up to a
+    second for the first attempt; past *timeout* it stays shut, says so in the log once, and goes on trying.
 
     Args:
         app: the Flask app.
@@ -99,6 +100,7 @@ class _Gate:
         self._lock = threading.Lock()
         self._waiting = False
         self._tried = threading.Event()
+        import_module("tenacity")  # wait() uses it, and the first request shall not pay for the import
         renew_in_children(self)
 
     def refuse(self) -> Response | None:

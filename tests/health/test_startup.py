@@ -157,7 +157,7 @@ def test_a_dependency_that_hangs_holds_up_one_request_and_no_other(app):
     assert client.get("/").status_code == 503
     began = time.monotonic()
     assert [client.get("/").status_code for _ in range(5)] == [503] * 5
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 0.9
     done.set()
     assert eventually(lambda: client.get("/").status_code == 200)
 
