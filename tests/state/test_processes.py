@@ -180,7 +180,7 @@ def test_a_stopped_store_adds_no_millisecond_to_a_protected_call(valkey):
     assert min(added) < 0.001
 
 
-def test_read_only_and_full_files_are_stores_that_are_down(tmp_path, processes):
+def test_a_missing_folder_is_a_store_that_is_down_until_it_is_made(tmp_path, processes):
     path = tmp_path / "folder" / "state.db"
     url = f"sqlite:///{path}"
     from support.fleet import Worker
