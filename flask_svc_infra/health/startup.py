@@ -123,8 +123,8 @@ class _Gate:
         if not self._tried.is_set():
             self._tried.wait(_FIRST_ATTEMPT)
             self._tried.set()  # tried or not: nobody else is held up
-            if self._open:
-                return None
+        if self._open:  # since the look above, perhaps
+            return None
         return f"starting: waiting for {self._missing}" if self._missing else "starting"
 
     def renew(self) -> None:
