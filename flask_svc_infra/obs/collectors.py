@@ -154,6 +154,7 @@ class AppState:
     def __init__(self, instruments: Instruments, mounts: Mounts) -> None:
         self.instruments = instruments
         self._mounts = mounts
+        self._changes_born = False
         check_finished.connect(self._on_check)
         maintenance_changed.connect(self._on_maintenance)
 
@@ -169,9 +170,11 @@ class AppState:
             self.instruments.set(catalog.HEALTH_STUCK, labels, check.stuck_for or 0.0)
         maintenance = self._mounts.parts.get("ops.maintenance")
         if maintenance is not None:
-            for mode in catalog.MAINTENANCE_MODES:  # before the first change, so that it shows as an increase
-                for actor in catalog.MAINTENANCE_ACTORS:
-                    self.instruments.inc(catalog.MAINTENANCE_CHANGES, (mode, actor), 0.0)
+            if not self._changes_born:  # before the first change, so that it shows as an increase
+                self._changes_born = True
+                for mode in catalog.MAINTENANCE_MODES:
+                    for actor in catalog.MAINTENANCE_ACTORS:
+                        self.instruments.inc(catalog.MAINTENANCE_CHANGES, (mode, actor), 0.0)
             self.instruments.set_state(catalog.MAINTENANCE_MODE, (), str(maintenance.mode))
         reporter = self._mounts.parts.get("state.reporter")
         if reporter is not None and reporter.met:
