@@ -9,8 +9,11 @@ Times are wall-clock seconds since the epoch: they are for people and journals. 
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from blinker import Namespace
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from .resilience.machine import CircuitState
 
 __all__ = [
+    "Announcer",
     "CheckFinished",
     "HealthChanged",
     "MaintenanceChanged",
@@ -33,6 +37,8 @@ __all__ = [
     "publish",
     "retried",
 ]
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("flask_svc_infra.events")
 _signals = Namespace()
@@ -139,6 +145,43 @@ class MaintenanceChanged:
     reason: str | None
     actor: str
     at: float
+
+
+class Announcer(Generic[T]):
+    """Tells of what was noted, in that order: one thread tells at a time, the others leave theirs to it.
+
+    Note under the lock that decides, which makes the order; announce without it.
+
+    Args:
+        tell: is given each thing that was noted.
+    """
+
+    __slots__ = ("_noted", "_speaking", "_tell")
+
+    def __init__(self, tell: Callable[[T], None]) -> None:
+        self._tell = tell
+        self.renew()
+
+    def note(self, event: T) -> None:
+        """Put down something to tell."""
+        self._noted.append(event)
+
+    def announce(self) -> None:
+        """Tell of everything that is noted, unless another thread is at it."""
+        while self._noted:
+            speaking = self._speaking
+            if not speaking.acquire(blocking=False):
+                return
+            try:
+                while self._noted:
+                    self._tell(self._noted.popleft())
+            finally:
+                speaking.release()
+
+    def renew(self) -> None:
+        """Forget, in a forked child, who was speaking in its parent and what about."""
+        self._noted: deque[T] = deque()
+        self._speaking = Lock()
 
 
 def publish(signal: NamedSignal, sender: object, event: object) -> None:

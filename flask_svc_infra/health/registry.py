@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..errors import ConfigurationError
 from .aggregation import aggregate
-from .announcer import Announcer, OnChange
+from .announcer import HealthAnnouncer, OnChange
 from .forking import renew_in_children
 from .model import (
     DEFAULT_TIMEOUT,
@@ -47,7 +47,7 @@ class HealthRegistry:
     ) -> None:
         self._lanes: dict[str, Lane] = {}  # replaced, never changed: read without the lock
         self._lock = threading.Lock()
-        self._runner = Runner(Announcer(self, on_change), clock)
+        self._runner = Runner(HealthAnnouncer(self, on_change), clock)
         self._refresher = Refresher(self._runner)
         self._within: Within | None = None
         renew_in_children(self)

@@ -29,7 +29,7 @@ from .lanes import CalledOff, Drive, Lane, Report, Run, Within
 from .model import HealthCheckResult, HealthStatus
 
 if TYPE_CHECKING:
-    from .announcer import Announcer
+    from .announcer import HealthAnnouncer
 
 __all__ = ["CalledOff", "Drive", "Lane", "Report", "Run", "Runner", "Within", "asks_for_itself"]
 
@@ -46,7 +46,7 @@ _logger = logging.getLogger("flask_svc_infra.health")
 class Runner:
     """Starts runs, waits for them, and announces how they ended. Thread-safe."""
 
-    def __init__(self, announcer: Announcer, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, announcer: HealthAnnouncer, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._announcer = announcer
         self._lock = threading.Lock()

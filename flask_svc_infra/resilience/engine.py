@@ -13,13 +13,12 @@ import logging
 import sys
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
-from threading import Lock, RLock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitBreakerError
-from ..events import Transition, circuit_transition, publish
+from ..events import Announcer, Transition, circuit_transition, publish
 from . import recovery
 from .checked import seconds_or_zero
 from .machine import Change, CircuitState, Closed, HalfOpen, Machine, Open, Outcome, Pass, Policy, Trial
@@ -44,8 +43,8 @@ class Engine:
     """What every form of protection is built on: :meth:`admit` a call, then :meth:`settle` it, once."""
 
     __slots__ = (
-        "_changes", "_delivering", "_failures", "_ignored", "_lock", "_on_transition", "_owner", "_recovery",
-        "clock", "failure_result", "machine", "name", "shared", "slower_than", "timed",
+        "_announcer", "_failures", "_ignored", "_lock", "_on_transition", "_owner", "_recovery", "clock",
+        "failure_result", "machine", "name", "shared", "slower_than", "timed",
     )  # fmt: skip
 
     def __init__(
@@ -77,8 +76,7 @@ class Engine:
         self._on_transition = on_transition
         self._owner = weakref.ref(owner)
         self._lock = RLock()
-        self._changes: deque[tuple[Change, float]] = deque()
-        self._delivering = Lock()
+        self._announcer: Announcer[Transition] = Announcer(self._tell)
 
     # Admitting
 
@@ -106,7 +104,7 @@ class Engine:
             if change is not None:
                 self._note(change)
         if change is not None:
-            self.deliver()
+            self._announcer.announce()
         if shared is not None and grant is not None:
             if isinstance(pass_, Trial):
                 pass_.grant = grant
@@ -146,7 +144,7 @@ class Engine:
         if self.shared is not None:
             self.shared.settled(pass_, outcome, seconds, change)
         if change is not None:
-            self.deliver()
+            self._announcer.announce()
 
     def raised(self, pass_: Pass, error: BaseException, seconds: float = 0.0) -> None:
         """Report that the call that carried *pass_* raised *error*."""
@@ -224,7 +222,7 @@ class Engine:
             change = decide(self.machine, self.clock())
             if change is not None:
                 self._note(change)
-        self.deliver()
+        self._announcer.announce()
         return change
 
     def failure_count(self) -> int:
@@ -236,8 +234,7 @@ class Engine:
         """Forget, in a forked child, the parent's locks, calls in flight and undelivered news."""
         held = not self._lock.acquire(blocking=False)
         self._lock = RLock()
-        self._delivering = Lock()
-        self._changes.clear()
+        self._announcer.renew()
         machine = self.machine
         if held or isinstance(machine.generation, HalfOpen):
             # Held: another thread of the parent was in the middle of a decision, so its counts may be half
@@ -249,38 +246,24 @@ class Engine:
     # Telling
 
     def _note(self, change: Change) -> None:
-        self._changes.append((change, time.time()))
+        self._announcer.note(
+            Transition(self.name, change.old, change.new, change.reason, change.forced, time.time())
+        )
 
-    def deliver(self) -> None:
-        """Tell of every change so far, in order.
-
-        One thread tells at a time; the others leave theirs to it.
-        """
-        while self._changes:
-            delivering = self._delivering
-            if not delivering.acquire(blocking=False):
-                return
-            try:
-                while self._changes:
-                    self._tell(*self._changes.popleft())
-            finally:
-                delivering.release()
-
-    def _tell(self, change: Change, at: float) -> None:
-        event = Transition(self.name, change.old, change.new, change.reason, change.forced, at)
+    def _tell(self, event: Transition) -> None:
         _logger.log(
-            logging.WARNING if change.new is _OPEN else logging.INFO,
+            logging.WARNING if event.new is _OPEN else logging.INFO,
             "circuit '%s' went from %s to %s: %s",
-            self.name,
-            change.old.value,
-            change.new.value,
-            change.reason,
+            event.name,
+            event.old.value,
+            event.new.value,
+            event.reason,
             extra={
-                "circuit": self.name,
-                "old_state": change.old.value,
-                "new_state": change.new.value,
-                "reason": change.reason,
-                "forced": change.forced,
+                "circuit": event.name,
+                "old_state": event.old.value,
+                "new_state": event.new.value,
+                "reason": event.reason,
+                "forced": event.forced,
             },
         )
         if self._on_transition is not None:
