@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .config import require_bool
 from .errors import ConfigurationError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .config import Settings
     from .obs.slo import SLO
-    from .resilience import CircuitBreaker
+    from .resilience import BreakerOptions, CircuitBreaker
     from .state.reporter import Reporter
 
 __all__ = ["SvcInfra"]
@@ -186,7 +186,7 @@ class SvcInfra:
         add_circuit_error_handler(app)
         add_draining(app)
 
-    def breaker(self, name: str, **options: Any) -> CircuitBreaker:
+    def breaker(self, name: str, **options: Unpack[BreakerOptions]) -> CircuitBreaker:
         """Return the breaker called *name*, made at the first call.
 
         Args:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import assert_type
 
+from flask_svc_infra import SvcInfra
 from flask_svc_infra.resilience import (
     Breakers,
     Bulkhead,
@@ -159,6 +160,12 @@ def options() -> None:
     CircuitBreaker("x", failure_exceptions=KeyError)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(Breakers().get("x", failure_threshold=3), CircuitBreaker)
     Breakers().get("x", failure_treshold=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    assert_type(
+        SvcInfra().breaker("x", failure_threshold=3, recovery_timeout=exponential_recovery(1.0)),
+        CircuitBreaker,
+    )
+    SvcInfra().breaker("x", failure_treshold=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    SvcInfra().breaker("x", failure_threshold="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def kinds_are_kept() -> None:
