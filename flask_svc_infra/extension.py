@@ -111,6 +111,11 @@ class SvcInfra:
         if app is not None:
             self.init_app(app)
 
+    def __repr__(self) -> str:
+        checks = [check.name for check in self.health.checks]
+        breakers = [breaker.name for breaker in self.breakers]
+        return f"<SvcInfra {checks=} {breakers=} slos={[slo.name for slo in self.slos]}>"
+
     def init_app(self, app: Flask) -> None:
         """Wire every part that is switched on to *app*.
 

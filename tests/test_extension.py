@@ -10,8 +10,8 @@ import pytest
 from flask import Flask
 
 import flask_svc_infra
-from flask_svc_infra import ConfigurationError, SvcInfra
-from flask_svc_infra.health import HealthStatus
+from flask_svc_infra import SLO, ConfigurationError, SvcInfra
+from flask_svc_infra.health import HealthStatus, check_tcp
 from flask_svc_infra.resilience import CircuitState
 
 EVERY_PROBE = [
@@ -206,6 +206,15 @@ def test_the_object_keeps_no_app():
     del app
     gc.collect()
     assert gone() is None
+
+
+def test_its_repr_names_what_it_holds_and_no_secret():
+    assert repr(SvcInfra()) == "<SvcInfra checks=[] breakers=[] slos=[]>"
+    infra = SvcInfra(slos=[SLO("availability", objective=0.999)])
+    infra.health.add("database", check_tcp("db", 5432))
+    infra.breaker("payments")
+    infra.init_app(hello_app(SVC_INFRA_MAINTENANCE_BYPASS_TOKEN="hunter2-hunter2-hunter2"))
+    assert repr(infra) == "<SvcInfra checks=['database'] breakers=['payments'] slos=['availability']>"
 
 
 def test_a_breaker_is_made_once_and_then_found():

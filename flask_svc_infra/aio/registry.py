@@ -60,6 +60,9 @@ class HealthRegistry:
         setattr(twin, SYNC_SIDE, registry)
         return twin
 
+    def __repr__(self) -> str:
+        return repr(self.sync)
+
     add = _as_it_is(health.HealthRegistry.add)
     remove = _as_it_is(health.HealthRegistry.remove)
     clear = _as_it_is(health.HealthRegistry.clear)

@@ -52,6 +52,10 @@ class HealthRegistry:
         self._within: Within | None = None
         renew_in_children(self)
 
+    def __repr__(self) -> str:
+        checks = ", ".join(f"'{name}' {lane.standing.status}" for name, lane in self._lanes.items())
+        return f"<HealthRegistry {checks or 'without checks'}>"
+
     def add(
         self,
         name: str,

@@ -1,8 +1,7 @@
 """Maintenance: what was ordered, by code or by schedule, and what of it holds now.
 
-Nothing here knows Flask or reads the environment: clocks are passed in. Nothing wakes up when a window
-begins or
-ends: whoever looks next (a request, a scrape) notices.
+Nothing here knows Flask or reads the environment: clocks are passed in. Nothing wakes up when a window begins
+or ends: whoever looks next (a request, a scrape) notices.
 """
 
 from __future__ import annotations
@@ -56,6 +55,12 @@ class _Orders:
     def all(self) -> tuple[Window, ...]:
         return self.scheduled if self.order is None else (self.order, *self.scheduled)
 
+    def upcoming(self) -> tuple[Window, ...]:
+        return tuple(window for window in self.scheduled if window.clock() < window.starts)
+
+    def in_force(self) -> Window | None:
+        return strictest([window for window in self.all() if window.holds()])
+
 
 class Maintenance:
     """Switches maintenance on and off by code and by schedule, in this process.
@@ -74,6 +79,13 @@ class Maintenance:
         self._orders = _Orders()
         self._watches: WeakSet[Watcher] = WeakSet()
         self._share: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        orders = self._orders
+        window = orders.in_force()
+        text = "not ordered" if window is None else f"{window.mode} by '{window.actor}'"
+        upcoming = orders.upcoming()
+        return f"<Maintenance {text}" + (f", windows to come: {len(upcoming)}>" if upcoming else ">")
 
     def enable(
         self,
@@ -116,8 +128,7 @@ class Maintenance:
     def disable(self, *, reason: str | None = None, actor: str = "api") -> None:
         """Lift what was switched on, and every scheduled window that has begun; those to come stay."""
         with _lock:
-            kept = tuple(window for window in self._orders.scheduled if window.clock() < window.starts)
-            self._orders = _Orders(None, kept, (actor, reason))
+            self._orders = _Orders(None, self._orders.upcoming(), (actor, reason))
         self._tell()
         if self._share is not None:
             self._share()
@@ -125,9 +136,7 @@ class Maintenance:
     def adopt(self, window: Window | None, *, reason: str | None, actor: str) -> None:
         """Take over what was ordered elsewhere: *window*, or None for what :meth:`disable` does."""
         with _lock:
-            kept = self._orders.scheduled
-            if window is None:
-                kept = tuple(each for each in kept if each.clock() < each.starts)
+            kept = self._orders.scheduled if window is not None else self._orders.upcoming()
             self._orders = _Orders(window, kept, (actor, reason))
         self._tell()
 
@@ -204,7 +213,7 @@ class Maintenance:
         """Return what holds now, by order, by schedule or by the environment of an app it watches over."""
         found = [self.current(), *(watch.current() for watch in list(self._watches))]
         window = strictest(found)
-        upcoming = tuple(w for w in self._orders.scheduled if w.clock() < w.starts)
+        upcoming = self._orders.upcoming()
         if window is None:
             return Status(mode=Mode.OFF, scheduled=upcoming)
         return Status(
@@ -222,7 +231,7 @@ class Maintenance:
             return None
         if any(window.over() for window in orders.all()):
             self._forget_past()
-        return strictest([window for window in orders.all() if window.holds()])
+        return orders.in_force()
 
     @property
     def lifted(self) -> tuple[str, str | None]:

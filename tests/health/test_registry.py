@@ -31,6 +31,14 @@ def test_new_registry_is_empty(registry):
     assert registry.checks == []
 
 
+def test_repr_tells_the_checks_and_what_they_count_as(registry):
+    assert repr(registry) == "<HealthRegistry without checks>"
+    registry.add("db", saying(True))
+    registry.add("cache", lambda: pytest.fail("repr ran it"))
+    registry.check_one("db")
+    assert repr(registry) == "<HealthRegistry 'db' healthy, 'cache' unknown>"
+
+
 def test_added_check_keeps_its_options(registry):
     registry.add("cache", saying(True), critical=False, timeout=10.0)
     assert [(c.name, c.critical, c.timeout) for c in registry.checks] == [("cache", False, 10.0)]

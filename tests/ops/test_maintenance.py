@@ -55,6 +55,18 @@ def test_it_is_off_until_somebody_says_otherwise(service, changes):
     assert changes == []
 
 
+def test_its_repr_tells_what_is_ordered_and_not_why(service, changes):
+    assert repr(service.maintenance) == "<Maintenance not ordered>"
+    service.maintenance.schedule(NOON + timedelta(hours=1), ends=NOON + timedelta(hours=2))
+    assert repr(service.maintenance) == "<Maintenance not ordered, windows to come: 1>"
+    service.maintenance.enable(reason="the password was hunter2", duration=60, actor="ann")
+    assert repr(service.maintenance) == "<Maintenance read-only by 'ann', windows to come: 1>"
+    service.clock.advance(60)
+    service.wall.advance(3600)
+    assert repr(service.maintenance) == "<Maintenance read-only by 'schedule'>"
+    assert [change.actor for change in changes] == ["ann"]  # to look tells nobody
+
+
 def test_who_and_why_are_told_at_once(service, changes):
     service.maintenance.enable(mode="full", reason="new disks", actor="ann")
     assert told(changes) == [("full", "ann", "new disks")]
