@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from .resilience.machine import CircuitState
+    from .resilience.generations import CircuitState
 
 __all__ = [
     "BulkheadFullError",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from blinker import NamedSignal
 
     from .health.model import HealthStatus
-    from .resilience.machine import CircuitState
+    from .resilience.generations import CircuitState
 
 __all__ = [
     "Announcer",

@@ -7,7 +7,7 @@ from ..events import Transition
 from .breaker import CircuitBreaker, live_breakers
 from .breakers import Breakers
 from .bulkhead import Bulkhead, Place, live_bulkheads
-from .machine import CircuitState, Forced, Outcome
+from .generations import CircuitState, Forced, Outcome
 from .options import BreakerOptions, CircuitBreakerStats
 from .permit import Permit
 from .recovery import exponential_recovery

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 from . import checked, recovery
 from .engine import Engine
 from .live import Live
-from .machine import CircuitState, Forced, Policy
+from .machine import Policy
 from .options import CircuitBreakerStats
 from .permit import Permit, guard_class
 from .protect import call_guarded, protect
@@ -20,6 +20,7 @@ from .statement import Measured, Quiet, enter, load, loaded
 
 if TYPE_CHECKING:
     from ..events import Transition
+    from .generations import CircuitState, Forced
     from .holding import Decorator
 
 __all__ = ["CircuitBreaker", "live_breakers"]

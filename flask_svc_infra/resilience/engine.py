@@ -21,11 +21,13 @@ from ..errors import CircuitBreakerError
 from ..events import Announcer, Transition, circuit_transition, publish
 from . import recovery
 from .checked import seconds_or_zero
-from .machine import Change, CircuitState, Closed, HalfOpen, Machine, Open, Outcome, Pass, Policy, Trial
+from .generations import CircuitState, Closed, HalfOpen, Open, Outcome, Trial
+from .machine import Machine, Policy
 
 if TYPE_CHECKING:
-    from .generations import Generation
+    from .generations import Generation, Pass
     from .shared import SharedCircuit
+    from .transitions import Change
 
 __all__ = ["FOLDING", "Engine"]
 

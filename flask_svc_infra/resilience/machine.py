@@ -10,7 +10,8 @@ until it is settled. Invariants:
 1. A result counts only in the generation its call began in. A late one is dropped and counted as stale.
 2. Only half-open bounds calls, and only those in flight: a trial's place is freed when it is settled,
    whatever its outcome, or when its lease runs out. So no trial can wedge the circuit.
-3. The state changes by :data:`TRANSITIONS` and by nothing else, and only on a call or a person's command.
+3. The state changes by the table in ``transitions.py`` and by nothing else, and only on a call or a person's
+   command.
 4. ``quiet`` is the closed generation while one more ordinary success could not change the state; None
    otherwise. The driver then counts a success by ``successes += 1`` without the lock; the machine folds what
    was counted into the trip rule before it looks at it again.
@@ -22,66 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING
 
 from .generations import CircuitState, Closed, Forced, Generation, HalfOpen, Open, Outcome, Pass, Trial
 from .rules import NEVER
+from .transitions import COMMANDS, TRANSITIONS, Change, Event
 
 if TYPE_CHECKING:
     from .rules import TripRule
 
-__all__ = [
-    "TRANSITIONS",
-    "Change",
-    "CircuitState",
-    "Closed",
-    "Event",
-    "Forced",
-    "HalfOpen",
-    "Machine",
-    "Open",
-    "Outcome",
-    "Pass",
-    "Policy",
-    "Trial",
-]
-
-
-class Event(Enum):
-    """What can change a circuit's state."""
-
-    TRIPPED = auto()
-    RECOVERY_DUE = auto()
-    TRIAL_FAILED = auto()
-    TRIALS_PASSED = auto()
-    FORCED_OPEN = auto()
-    DISABLED = auto()
-    RESET = auto()
-
-
-_CLOSED, _OPEN, _HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-
-TRANSITIONS: dict[tuple[CircuitState, Event], CircuitState] = {
-    (_CLOSED, Event.TRIPPED): _OPEN,
-    (_OPEN, Event.RECOVERY_DUE): _HALF_OPEN,
-    (_HALF_OPEN, Event.TRIAL_FAILED): _OPEN,
-    (_HALF_OPEN, Event.TRIALS_PASSED): _CLOSED,
-    **{(state, Event.FORCED_OPEN): _OPEN for state in CircuitState},
-    **{(state, Event.DISABLED): _CLOSED for state in CircuitState},
-    **{(state, Event.RESET): _CLOSED for state in CircuitState},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A generation was replaced: the states before and after, why, and whether a person did it."""
-
-    old: CircuitState
-    new: CircuitState
-    reason: str
-    forced: bool
+__all__ = ["Machine", "Policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +270,7 @@ class Machine:
             self.opens += 1
             self._leave_closed(Open(now + self.policy.recovery_timeout))
         self.state_changes += old is not new
-        return Change(old, new, reason, event in _COMMANDS)
+        return Change(old, new, reason, event in COMMANDS)
 
     def _leave_closed(self, generation: Open | HalfOpen) -> None:
         self.quiet = None
@@ -336,6 +288,3 @@ class Machine:
         self.failures = self.opens = 0
         self.generation = closed
         self._listen(closed)
-
-
-_COMMANDS = frozenset({Event.FORCED_OPEN, Event.DISABLED, Event.RESET})

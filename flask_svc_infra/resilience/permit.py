@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from .machine import Outcome, Pass, Trial
+from .generations import Outcome, Pass, Trial
 
 if TYPE_CHECKING:
     from .engine import Engine

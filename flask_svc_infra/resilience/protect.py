@@ -17,12 +17,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitBreakerError
+from .generations import CircuitState, Outcome
 from .holding import Hold, answer, held, is_kind
-from .machine import CircuitState, Outcome
 
 if TYPE_CHECKING:
     from .engine import Engine
-    from .machine import Pass
+    from .generations import Pass
 
 __all__ = ["call_guarded", "protect"]
 

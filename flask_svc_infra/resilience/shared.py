@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..state.store import Store
     from .engine import Engine
     from .generations import Pass
-    from .machine import Change
+    from .transitions import Change
 
 __all__ = ["Grant", "SharedCircuit"]
 

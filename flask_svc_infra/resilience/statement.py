@@ -20,7 +20,7 @@ from _thread import get_ident
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .machine import Closed, Outcome, Pass
+from .generations import Closed, Outcome, Pass
 
 if TYPE_CHECKING:
     from .engine import Engine

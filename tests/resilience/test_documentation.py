@@ -9,7 +9,7 @@ import pytest
 from support.markdown import ROOT
 
 from flask_svc_infra.resilience import Bulkhead, CircuitBreaker, CircuitBreakerStats, with_retry
-from flask_svc_infra.resilience.machine import TRANSITIONS
+from flask_svc_infra.resilience.transitions import TRANSITIONS
 
 BREAKER = (ROOT / "docs" / "circuit-breaker.md").read_text(encoding="utf-8")
 RETRY = (ROOT / "docs" / "retry.md").read_text(encoding="utf-8")

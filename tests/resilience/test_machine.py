@@ -7,7 +7,8 @@ from math import inf
 import pytest
 
 from flask_svc_infra.resilience import CircuitState, Outcome, consecutive, failure_rate
-from flask_svc_infra.resilience.machine import TRANSITIONS, Change, Event, Machine, Policy
+from flask_svc_infra.resilience.machine import Machine, Policy
+from flask_svc_infra.resilience.transitions import TRANSITIONS, Change, Event
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
