@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..errors import ConfigurationError
+from .functions import require_check
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -23,7 +24,6 @@ __all__ = [
     "HealthCheckResult",
     "HealthStatus",
     "Verdict",
-    "name_of",
     "require_seconds",
 ]
 
@@ -110,11 +110,7 @@ class HealthCheck:
     def __post_init__(self) -> None:
         _require_name(self.name, "a health check's name")
         subject = f"health check '{self.name}'"
-        if not callable(self.check_fn):
-            raise ConfigurationError(
-                f"{subject} was given a {type(self.check_fn).__name__}, which cannot be called; "
-                "nothing was registered. Pass a function that takes no arguments."
-            )
+        require_check(subject, self.check_fn)
         if not isinstance(self.critical, bool):
             raise ConfigurationError(
                 f"{subject} has critical={self.critical!r}; nothing was registered. Pass True or False."
@@ -190,15 +186,6 @@ class CheckSnapshot:
     duration: float | None
     age: float | None
     stuck_for: float | None
-
-
-def name_of(check_fn: HealthCheckFn) -> str:
-    """Return a check's name before it is registered: its ``name``, else ``__name__``, else its type's."""
-    for attribute in ("name", "__name__"):
-        name = getattr(check_fn, attribute, None)
-        if isinstance(name, str) and name:
-            return name
-    return type(check_fn).__name__
 
 
 def require_seconds(subject: str, option: str, value: Any, *, zero: bool = False) -> float:

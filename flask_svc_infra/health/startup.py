@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Iterable
 from importlib import import_module
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 
@@ -17,7 +17,8 @@ from ..config import require_bool
 from ..errors import ConfigurationError
 from ..mounts import Hold, Mounts, mounts_of
 from .forking import renew_in_children
-from .model import HealthCheckFn, HealthCheckResult, Verdict, name_of, require_seconds
+from .functions import name_of, require_check
+from .model import HealthCheckFn, HealthCheckResult, Verdict, require_seconds
 from .redaction import redact
 from .registry import HealthRegistry
 from .routes import context_of, require_app
@@ -168,10 +169,9 @@ def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
             "Write checks=[check_database(url)]."
         )
     registry = HealthRegistry()
-    each: Any
     for number, each in enumerate(checks, 1):
-        named = _Named(cast("HealthCheckFn", each)) if callable(each) else each
-        registry.add(f"startup check {number}", named)
+        require_check(f"check {number} of add_startup_probe", each)
+        registry.add(f"startup check {number}", _Named(each))
     return registry
 
 

@@ -12,7 +12,6 @@ from flask_svc_infra.health import (
     HealthRegistry,
     HealthStatus,
 )
-from flask_svc_infra.health.model import name_of
 
 
 def healthy():
@@ -101,20 +100,3 @@ def test_option_that_cannot_work_is_refused_and_registers_nothing(option, value)
     with pytest.raises(ConfigurationError, match=option.rstrip("s")):
         registry.add("db", healthy, **{option: value})
     assert registry.checks == []
-
-
-def test_check_that_cannot_be_called_is_refused():
-    with pytest.raises(ConfigurationError, match="cannot be called"):
-        HealthRegistry().add("db", "postgresql://")
-
-
-def test_check_without_a_name_is_called_by_its_function_then_its_type():
-    class Check:
-        def __call__(self):
-            return True
-
-    assert name_of(healthy) == "healthy"
-    assert name_of(Check()) == "Check"
-    named = Check()
-    named.name = "mine"
-    assert name_of(named) == "mine"
