@@ -171,8 +171,18 @@ def _registry_of(checks: Iterable[HealthCheckFn]) -> HealthRegistry:
     registry = HealthRegistry()
     for number, each in enumerate(checks, 1):
         require_check(f"check {number} of add_startup_probe", each)
-        registry.add(f"startup check {number}", _Named(each))
+        registry.add(_free_name(registry, each, number), _Named(each))
     return registry
+
+
+def _free_name(registry: HealthRegistry, check_fn: HealthCheckFn, number: int) -> str:
+    """Return what the log calls a check's changes: its own name, which two may share and any may be odd."""
+    name = name_of(check_fn)
+    if "/" in name or not name.strip() or not name.isprintable():
+        return f"startup check {number}"
+    while name in {check.name for check in registry.checks}:
+        name = f"{name} ({number})"
+    return name
 
 
 class _Named:

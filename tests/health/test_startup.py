@@ -74,6 +74,18 @@ def test_each_attempt_is_one_line_that_names_what_is_missing_by_its_own_name(app
         assert f"(attempt {number}, " in line
 
 
+def test_changes_are_logged_under_the_checks_own_names(app, caplog):
+    def slash():
+        return False
+
+    slash.name = "a/b"  # no name for a registered check, and this one is not registered
+    caplog.set_level(logging.INFO, "flask_svc_infra.health")
+    with pytest.raises(RuntimeError):
+        add_startup_probe(app, [check_redis(None), check_redis(""), slash], timeout=0)
+    for name in ("redis", "redis (2)", "startup check 3"):
+        assert eventually(lambda name=name: f"check '{name}' is unhealthy, was unknown" in caplog.text)
+
+
 def test_dependency_that_comes_up_is_waited_for(app):
     came_up = threading.Event()
     threading.Timer(0.15, came_up.set).start()
