@@ -44,7 +44,7 @@ def test_database(postgres):
 
 @pytest.mark.parametrize("url", [None, ""])
 def test_nothing_configured_is_unhealthy(url):
-    for factory in (check_database, check_redis):
+    for factory in (check_database, check_redis, check_url):
         result = run(factory(url))
         assert result.status is UNHEALTHY
         assert "not configured" in result.message

@@ -102,7 +102,7 @@ def test_registered_name_wins_over_the_factorys(refused_port):
 # --- not configured, malformed, no driver -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factory", [check_database, check_redis])
+@pytest.mark.parametrize("factory", [check_database, check_redis, check_url])
 @pytest.mark.parametrize("url", [None, ""])
 def test_no_url_is_unhealthy_not_configured(factory, url):
     result = factory(url)()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ...errors import ConfigurationError
 from ..redaction import describe, secrets_of
-from .making import BuiltInCheck, Found, driver, healthy, timed_out, unhealthy
+from .making import BuiltInCheck, Found, driver, healthy, not_configured, timed_out, unhealthy
 
 if TYPE_CHECKING:
     from ..model import HealthCheckFn
@@ -19,7 +19,7 @@ _SHORTEST_STATUS, _LONGEST_STATUS = 100, 599
 
 
 def check_url(
-    url: str,
+    url: str | None,
     *,
     method: str = "GET",
     expected_status: int = 200,
@@ -34,7 +34,7 @@ def check_url(
     environment apply, as they do to the calls this check stands for.
 
     Args:
-        url: ``http://`` or ``https://``.
+        url: ``http://`` or ``https://``; None or empty is reported as "not configured".
         method: the HTTP method.
         expected_status: the code that means healthy.
         timeout: seconds for each step (to connect, to wait for more of the answer's head); None: the
@@ -45,8 +45,10 @@ def check_url(
         ConfigurationError: an argument cannot work; neither the URL's userinfo nor a header's value is shown.
         MissingDriverError: requests is not installed.
     """
-    host = _require_url(url)
+    host = _require_url(url) if url else "url"
     _require_request(host, method, expected_status, headers)
+    if not url:
+        return not_configured(host, "endpoint", timeout=timeout)
     driver("requests", subject="check_url()", extra="http")
     sent = dict(headers or {})
 

@@ -129,11 +129,18 @@ def test_connections_are_closed_after_each_run(listen):
     assert server.connections[0].recv(1) == b""
 
 
+@pytest.mark.parametrize("url", [None, ""])
+def test_no_url_is_unhealthy_not_configured(url):
+    result = check_url(url)()
+    assert (result.name, result.status) == ("url", UNHEALTHY)
+    assert "not configured" in result.message
+    with pytest.raises(ConfigurationError, match="expected_status"):
+        check_url(url, expected_status=99)
+
+
 @pytest.mark.parametrize(
     "url",
     [
-        None,
-        "",
         "api:8080/health",
         "ftp://user:hunter22@h/",
         "http://",
