@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
+import resource
 import subprocess
 import sys
 import time
@@ -41,19 +44,44 @@ class Process:
         self.popen.stdout.close()
 
 
+def give_up_overriding_permissions():
+    """Have files' permissions bind this process, root or not (capset(2): without CAP_DAC_OVERRIDE and
+    CAP_DAC_READ_SEARCH)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~0b110
+    assert libc.capset(header, sets) == 0
+
+
+def log_of(name):
+    """Return the list that what is logged under *name* will be added to."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger(name).addHandler(handler)
+    return lines
+
+
 def serve(url, host, options):
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from support.fleet import Worker
     from support.processes import eventually
 
     from flask_svc_infra.resilience import CircuitBreakerError, Outcome
+    from flask_svc_infra.state import reporter
     from flask_svc_infra.state.urls import open_store
 
+    log = log_of("flask_svc_infra.state")
+    if options.pop("bound", False):
+        give_up_overriding_permissions()
+    reporter.POLL = options.pop("poll", reporter.POLL)
+    met = "met" if options.pop("trouble", False) else "up"
     worker = Worker(open_store(url), host)
     lease = options.pop("lease", 30)
     breaker = worker.breaker("payments", **options)
     breaker._machine.policy = replace(breaker._machine.policy, lease=lease)
-    eventually(lambda: worker.reporter.up)
+    eventually(lambda: getattr(worker.reporter, met))
     held = []
 
     def attempts(count, pause):
@@ -80,7 +108,26 @@ def serve(url, host, options):
                 breaker.admit().settle(Outcome.FAILURE)
         return now
 
+    def longest(calls):
+        """Say how long the longest of *calls* took, but for one in a hundred; each third one fails."""
+        took = []
+        for number in range(calls):
+            began = time.perf_counter()
+            with suppress(CircuitBreakerError):
+                breaker.admit().settle(Outcome.SUCCESS if number % 3 else Outcome.FAILURE)
+            took.append(time.perf_counter() - began)
+            time.sleep(0.0003)
+        return sorted(took)[int(calls * 0.99)]
+
+    def room(size):
+        """Let files grow to *size* bytes and no further, or as far as they like; writes past it fail."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return True
+
     commands = {
+        "longest": longest,
+        "room": room,
+        "log": lambda: log,
         "attempts": attempts,
         "when": when,
         "fail": fail,
