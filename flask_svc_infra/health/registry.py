@@ -238,7 +238,9 @@ class HealthRegistry:
     def _lane(self, name: str) -> Lane:
         lane = self._lanes.get(name)
         if lane is None:
-            raise KeyError(f"health check '{name}' not found")
+            known = ", ".join(f"'{each}'" for each in self._lanes)
+            cure = f"name one of {known}" if known else "none is registered, so add() it first"
+            raise KeyError(f"health check '{name}' not found; {cure}")
         return lane
 
     def _ask(

@@ -66,9 +66,16 @@ def test_clear_removes_all(registry):
     assert registry.checks == []
 
 
-def test_unknown_name_is_a_key_error(registry):
-    with pytest.raises(KeyError, match="not found"):
-        registry.check_one("nonexistent")
+def test_unknown_name_is_a_key_error_that_lists_the_known_ones(registry):
+    asks = (lambda: registry.check_one("nope"), lambda: registry.wait_until_healthy(check_names=["nope"]))
+    for ask in asks:
+        with pytest.raises(KeyError, match="health check 'nope' not found; none is registered"):
+            ask()
+    registry.add("db", saying(True))
+    registry.add("cache", saying(True))
+    for ask in asks:
+        with pytest.raises(KeyError, match="health check 'nope' not found; name one of 'db', 'cache'"):
+            ask()
 
 
 def test_registered_name_wins_over_the_results_own(registry):
