@@ -9,6 +9,7 @@ Times are of the system's monotonic clock, which all processes of a machine shar
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import stat
@@ -78,6 +79,10 @@ class Board:
         if not self._cells[_SINCE]:
             self._cells[_SINCE] = time.monotonic()
         return float(self._cells[_SINCE])
+
+    def end(self) -> None:
+        """Let nobody wait any more, whoever is told to stop from now on, workers yet to be born included."""
+        self._cells[_SINCE] = -math.inf
 
 
 _board = Board()

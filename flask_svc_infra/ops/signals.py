@@ -40,6 +40,7 @@ def chain_master(server: Any) -> None:
         _told_early = os.getpid() != master
         if not _told_early and board.seconds > 0:
             if seen:
+                board.end()
                 for pid in list(server.WORKERS):
                     _kill(pid, signal.SIGQUIT)
                 signum = signal.SIGQUIT

@@ -223,6 +223,29 @@ def test_a_second_sigterm_stops_at_once_whatever_is_in_flight(serve, worker_clas
     assert time.monotonic() - told < 5
 
 
+def test_a_worker_born_after_the_second_sigterm_does_not_drain(serve):
+    """A busy master may come to replace a worker between the two signals and its own stop."""
+    conf = """
+        import os, signal, time
+        from flask_svc_infra.gunicorn import *
+
+        born = []
+
+        def pre_fork(server, worker):
+            born.append(worker)
+            if len(born) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def post_fork(server, worker):
+            if len(born) == 2:
+                time.sleep(0.5)  # the master's own stop comes now
+    """
+    server = serve(conf_source=conf, env={"SVC_INFRA_DRAIN_SECONDS": "20"})
+    os.kill(server.pids()[0], signal.SIGKILL)
+    assert server.wait(timeout=10) == 0
+
+
 def ended(server):
     with suppress(OSError, http.client.HTTPException):
         server.get("/slow", timeout=60)
