@@ -2,7 +2,7 @@
 
     SvcInfraError
     ├── ConfigurationError (ValueError)      a setting or argument that cannot work
-    ├── MissingDriverError (ImportError)     a check needs a driver that is not installed
+    ├── MissingDriverError (ImportError)     what was asked for needs a module that is not installed
     ├── CircuitBreakerError                  a call was refused because its circuit does not let it pass
     ├── BulkheadFullError                    a call was refused because its bulkhead is full
     └── RetryExhaustedError                  every attempt failed
@@ -45,17 +45,19 @@ class ConfigurationError(SvcInfraError, ValueError):
 
 
 class MissingDriverError(SvcInfraError, ImportError):
-    """A check was asked for whose driver is not installed.
+    """What was asked for (a check, shared state, measured clients) needs a module that is not installed.
 
     Attributes:
         module: the module that could not be imported.
-        extra: the extra of this package that brings it, as in ``pip install flask-svc-infra[extra]``.
+        extra: the extra of this package that brings it, as in ``pip install flask-svc-infra[extra]``; None
+            where the module is of use only to who has it anyway.
     """
 
-    def __init__(self, subject: str, *, module: str, extra: str) -> None:
+    def __init__(self, subject: str, *, module: str, extra: str | None) -> None:
+        what = module if extra is None else f"'flask-svc-infra[{extra}]'"
         super().__init__(
-            f"{subject} needs the module '{module}', which is not installed; the check cannot be made. "
-            f"Run: pip install 'flask-svc-infra[{extra}]'",
+            f"{subject} needs the module '{module}', which is not installed; nothing was changed. "
+            f"Run: pip install {what}",
             name=module,
         )
         self.module = module

@@ -53,6 +53,16 @@ def test_a_missing_driver_is_an_import_error_that_names_module_and_cure():
     assert "pip install 'flask-svc-infra[redis]'" in str(error)
 
 
+def test_a_missing_driver_speaks_of_no_check_where_there_is_none():
+    """Shared state, the exporter and the measured clients need drivers as well."""
+    error = MissingDriverError("instrument_httpx()", module="httpx", extra=None)
+    assert str(error) == (
+        "instrument_httpx() needs the module 'httpx', which is not installed; nothing was changed. "
+        "Run: pip install httpx"
+    )
+    assert (error.module, error.extra) == ("httpx", None)
+
+
 def test_a_rejection_says_who_is_what_and_when_to_come_back():
     error = CircuitBreakerError("billing", state=CircuitState.OPEN, remaining_timeout=12.5)
     assert str(error) == "circuit 'billing' is open; retry after 12.5s"

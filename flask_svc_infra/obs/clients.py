@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..errors import MissingDriverError
 from . import catalog, multiprocess
 from .collectors import process_state
 from .kept import kept
@@ -51,9 +52,9 @@ def instrument_requests(session: requests.Session | None = None) -> Callable[[],
         A callable that stops it; of several callers the last one to stop does.
 
     Raises:
-        ImportError: requests is not installed.
+        MissingDriverError: requests is not installed.
     """
-    requests = _needs("requests")
+    requests = _needs("requests", "instrument_requests()", extra="http")
     return _start(requests.Session if session is None else session, "get_adapter", _measured_adapters)
 
 
@@ -67,9 +68,9 @@ def instrument_httpx() -> Callable[[], None]:
         A callable that stops it; of several callers the last one to stop does.
 
     Raises:
-        ImportError: httpx is not installed.
+        MissingDriverError: httpx is not installed.
     """
-    httpx = _needs("httpx")
+    httpx = _needs("httpx", "instrument_httpx()", extra=None)
     stops = [
         _start(httpx.Client, "send", _measured_send),
         _start(httpx.AsyncClient, "send", _measured_async_send),
@@ -222,11 +223,8 @@ def _host_label(url: str) -> str:
     return host
 
 
-def _needs(module: str) -> Any:
+def _needs(module: str, subject: str, *, extra: str | None) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise ImportError(
-            f"'{module}' is not installed; nothing it might send can be measured. Run: pip install {module}",
-            name=module,
-        ) from None
+        raise MissingDriverError(subject, module=module, extra=extra) from None

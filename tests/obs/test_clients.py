@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import requests
 from obs.reading import Samples, scrape
 
+from flask_svc_infra import MissingDriverError
 from flask_svc_infra.obs import clients
 from flask_svc_infra.obs.clients import instrument_httpx, instrument_requests
 
@@ -143,9 +145,16 @@ def test_credentials_do_not_become_a_label() -> None:
     assert clients._host_label("http://user:secret@api.example:8080/x?token=1") == "api.example:8080"
 
 
-def test_missing_library_is_an_error_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(ImportError, match="pip install httpx"):
-        instrument_httpx()
+@pytest.mark.parametrize(
+    ("instrument", "module", "cure"),
+    [
+        (instrument_requests, "requests", r"pip install 'flask-svc-infra\[http\]'"),
+        (instrument_httpx, "httpx", "pip install httpx"),
+    ],
+)
+def test_missing_library_is_an_error_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, instrument: Callable[[], object], module: str, cure: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDriverError, match=cure):
+        instrument()
