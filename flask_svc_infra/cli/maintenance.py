@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..state.document import MAINTENANCE, order
-from ..state.store import decoded
+from ..errors import ConfigurationError
+from ..state import orders
 from .output import json_option, load_app, plain, seconds, show_json
-from .state import act, actor, shared_store, snapshot
+from .state import actor, asking
 
 if TYPE_CHECKING:
     from ..state.ledger import Json
     from ..state.store import Store
 
 __all__ = ["maintenance"]
+
+_UNCHANGED = "maintenance was left as it is"
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    from ..ops.windows import as_duration
+
+    try:
+        return as_duration(seconds(ctx, param, value))
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.group()
@@ -35,7 +48,7 @@ def maintenance() -> None:
     help="What is refused: every write, or everything.",
 )
 @click.option("-r", "--reason", help="Why; for the journal, the log and a page of yours.")
-@click.option("--duration", callback=lambda c, p, v: None if v is None else seconds(c, p, v), help="Seconds.")
+@click.option("--duration", callback=_duration, help="Seconds until it ends by itself.")
 @click.option("--retry-after", type=click.IntRange(min=1), help="Seconds a refused client is told to wait.")
 @json_option
 @click.pass_context
@@ -50,12 +63,10 @@ def on(
     as_json: bool,
 ) -> None:
     """Switch it on, in place of what was switched on before."""
-    store = shared_store(load_app(ctx), consequence="maintenance was left as it is")
-    body = {"mode": mode, "reason": reason, "retry_after": retry_after}
-    args = order(MAINTENANCE, body, what=mode, reason=reason, actor=actor(), duration=duration)
-    act(store, "put", args)
     end = "until: maintenance off" if duration is None else f"for {duration:g}s"
-    _say(f"maintenance is '{mode}' everywhere, {end}", store, as_json)
+    with asking(load_app(ctx), consequence=_UNCHANGED) as store:
+        orders.switch(store, mode, reason=reason, actor=actor(), duration=duration, retry_after=retry_after)
+        _say(f"maintenance is '{mode}' everywhere, {end}", store, as_json)
 
 
 @maintenance.command()
@@ -64,10 +75,9 @@ def on(
 @click.pass_context
 def off(ctx: click.Context, /, *, reason: str | None, as_json: bool) -> None:
     """Lift what was switched on; a flag in a worker's own environment stays."""
-    store = shared_store(load_app(ctx), consequence="maintenance was left as it is")
-    body = {"mode": "off", "reason": reason, "retry_after": None}
-    act(store, "put", order(MAINTENANCE, body, what="off", reason=reason, actor=actor()))
-    _say("maintenance is off everywhere", store, as_json)
+    with asking(load_app(ctx), consequence=_UNCHANGED) as store:
+        orders.switch(store, "off", reason=reason, actor=actor())
+        _say("maintenance is off everywhere", store, as_json)
 
 
 @maintenance.command()
@@ -75,8 +85,8 @@ def off(ctx: click.Context, /, *, reason: str | None, as_json: bool) -> None:
 @click.pass_context
 def status(ctx: click.Context, /, *, as_json: bool) -> None:
     """Show what is ordered."""
-    store = shared_store(load_app(ctx), consequence="there is nothing to show")
-    shown = _shown(store)
+    with asking(load_app(ctx), consequence="there is nothing to show") as store:
+        shown = _shown(store)
     if as_json:
         show_json(shown)
     else:
@@ -92,15 +102,4 @@ def _say(text: str, store: Store, as_json: bool) -> None:
 
 
 def _shown(store: Store) -> Json:
-    found = snapshot(store)[1].get(MAINTENANCE)
-    body: Any = decoded(found["body"]) if found else None
-    remaining = found["remaining"] if found else None
-    mode = body.get("mode") if isinstance(body, dict) else None
-    if mode not in ("read-only", "full") or remaining == 0:
-        mode = "off"
-    return {
-        "mode": mode,
-        "reason": body.get("reason") if isinstance(body, dict) else None,
-        "actor": found["actor"] if found else None,
-        "remaining": None if remaining is None else remaining / 1000,
-    }
+    return orders.maintenance(orders.snapshot(store)[1])

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import getpass
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
+from ..state.orders import CURE
 from ..state.store import StoreError
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..state.ledger import Json
     from ..state.store import Store
 
-__all__ = ["act", "actor", "shared_store", "snapshot"]
+__all__ = ["actor", "asking"]
 
 
-def shared_store(app: Flask, *, consequence: str) -> Store:
-    """Return the store that *app*'s workers share.
+@contextmanager
+def asking(app: Flask, *, consequence: str) -> Iterator[Store]:
+    """Give the store that *app*'s workers share.
 
     Args:
         app: the app.
-        consequence: what was not done, for the message.
+        consequence: what is not done where they share none, for the message.
 
     Raises:
-        ClickException: they share none.
+        ClickException: they share none, or the store did not answer what was asked of it within.
     """
     from ..mounts import settings_of
     from ..state.urls import open_store
@@ -35,33 +38,15 @@ def shared_store(app: Flask, *, consequence: str) -> Store:
     settings = settings_of(app)
     store = open_store(settings.state_url, namespace=settings.namespace)
     if not store.shared:
-        raise click.ClickException(
-            "SVC_INFRA_STATE_URL is 'memory://', where each worker keeps its own state and none can be "
-            f"reached from here; {consequence}. Set it to sqlite:////path.db for the workers of one host, or "
-            "to redis://host:6379/0 for a fleet, for the workers and for this command."
-        )
-    return store
-
-
-def act(store: Store, operation: str, args: Json) -> Any:
-    """Do one operation.
-
-    Raises:
-        ClickException: the store did not answer.
-    """
+        where = ", for the workers and for this command"
+        raise click.ClickException(CURE.format(consequence=consequence, where=where))
     try:
-        return store.act(operation, args)
+        yield store
     except StoreError as error:
         raise click.ClickException(
             f"the state store '{store.url}' does not answer ({error}); nothing is known to have changed. "
             "Check that it runs and can be reached and written from here."
         ) from None
-
-
-def snapshot(store: Store) -> tuple[Json, Json]:
-    """Return all records and documents."""
-    reply = act(store, "sync", {"seen": -1, "reports": [], "probe": False})
-    return reply["records"] or {}, reply["documents"] or {}
 
 
 def actor() -> str:

@@ -24,6 +24,8 @@ class Mode(StrEnum):
     FULL = "full"
 
 
+LONGEST = 1e9
+"""Seconds a maintenance may last, some thirty years: what the stores' numbers hold with room to spare."""
 STRICTNESS = {Mode.OFF: 0, Mode.READ_ONLY: 1, Mode.FULL: 2}
 
 
@@ -119,10 +121,10 @@ def as_mode(mode: str) -> Mode:
 
 def as_duration(duration: float) -> float:
     """Read a duration in seconds."""
-    if not _is_number(duration) or duration <= 0:
+    if not _is_number(duration) or not 0 < duration <= LONGEST:
         raise ConfigurationError(
             f"a maintenance of {duration!r} seconds cannot be; nothing was changed. Give a number above "
-            "zero, or None for one without an end."
+            f"zero and up to {LONGEST:.0f}, or None for one without an end."
         )
     return float(duration)
 

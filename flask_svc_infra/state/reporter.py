@@ -122,6 +122,12 @@ class Reporter:
         """Whether it is known of the store whether it answers."""
         return self._met.is_set()
 
+    @property
+    def down_for(self) -> float | None:
+        """Seconds since the store was first found not to answer; None while it answers."""
+        since = self._down_since
+        return None if since is None else time.monotonic() - since
+
     def relearn(self) -> None:
         """Have everything told again: there is someone who has not heard it."""
         self._seen = -1
