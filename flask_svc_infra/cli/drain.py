@@ -1,4 +1,4 @@
-"""``flask svc-infra drain``: let the services of this machine drain before they are told to stop."""
+"""``flask svc-infra drain``: let a service of this machine drain before it is told to stop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ __all__ = ["drain"]
 
 @click.command()
 @click.option(
-    "--pid", type=click.IntRange(min=1), help="The gunicorn master; every service of this user if left out."
+    "--pid", type=click.IntRange(min=1), help="The gunicorn master; needed where this user runs several."
 )
 @json_option
 def drain(*, pid: int | None, as_json: bool) -> None:
     """Make readiness say 503 while the workers go on serving.
 
     For a preStop hook: run it in the same container and as the same user as gunicorn. Needs
-    gunicorn -c python:flask_svc_infra.gunicorn. Exits 1 when there is nothing to drain.
+    gunicorn -c python:flask_svc_infra.gunicorn. Exits 1 when there is nothing to drain, or several services
+    and no --pid.
     """
     from ..ops.draining import start_drain
 
@@ -30,6 +31,12 @@ def drain(*, pid: int | None, as_json: bool) -> None:
         show_json([{"pid": master, "seconds": seconds} for master, seconds in told.items()])
     else:
         for master, seconds in told.items():
-            click.echo(
-                f"process {master} drains: readiness says 503, and it serves for {seconds:g}s at least"
-            )
+            serves = f", and it serves for {seconds:g}s at least" if seconds else ""
+            click.echo(f"process {master} drains: readiness says 503{serves}")
+    if not all(told.values()):
+        click.secho(
+            "its drain is 0s, so the stop signal ends it at once. "
+            "Wait before that is sent, or set SVC_INFRA_DRAIN_SECONDS.",
+            fg="yellow",
+            err=True,
+        )

@@ -112,7 +112,8 @@ def wait(target: Target, *, timeout: float, interval: float, quiet: bool, as_jso
         if talk:
             verdict(True, f"Healthy ({result.latency_ms:.1f}ms)")
     else:
-        click.secho(f"ERROR: Endpoint not healthy after {timeout:g}s", fg="red")
+        why = f": {plain(result.message)}" if result is not None and result.message else ""
+        click.secho(f"ERROR: Endpoint not healthy after {timeout:g}s{why}", fg="red")
     if not good:
         raise SystemExit(1)
 

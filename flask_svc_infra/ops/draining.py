@@ -137,38 +137,44 @@ def remove_board(pid: int) -> None:
 
 
 def start_drain(pid: int | None = None) -> dict[int, float]:
-    """Tell services on this machine to drain: their readiness says 503 from now on, and they go on serving.
+    """Tell a service on this machine to drain: its readiness says 503 from now on, and it goes on serving.
 
     For a command that runs before the stop signal is sent, such as a preStop hook in the same container.
     The time between counts: a stop signal that comes after the drain's seconds have passed stops the
     workers at once.
 
     Args:
-        pid: the master's process id; None tells every service of this user.
+        pid: the master's process id; None where this user runs one service here.
 
     Returns:
-        For each master that was told, the seconds its workers drain.
+        For the master that was told, the seconds its workers drain.
 
     Raises:
-        RuntimeError: no such service runs here.
+        RuntimeError: no such service runs here, or several do and none is named.
     """
-    told: dict[int, float] = {}
+    found: dict[int, Path] = {}
     for path in sorted(_folder(make=False).glob("*.drain")):
         master = int(path.stem)
         if not _alive(master):
             path.unlink(missing_ok=True)
         elif pid in (None, master):
-            with path.open("rb+") as file:
-                shared = Board(mmap.mmap(file.fileno(), _FIELDS * _WIDTH))
-            shared.begin()
-            told[master] = shared.seconds
-    if not told:
+            found[master] = path
+    if not found:
         subject = "no service of this user runs here" if pid is None else f"process {pid} is no service here"
         raise RuntimeError(
             f"{subject} that can be told to drain; nothing was changed. Start it with "
             "gunicorn -c python:flask_svc_infra.gunicorn, and run this as the same user with the same TMPDIR."
         )
-    return told
+    if len(found) > 1:
+        raise RuntimeError(
+            f"{len(found)} services of this user run here, processes {', '.join(map(str, found))}; "
+            "nothing was changed. Name one: --pid, or start_drain(pid)."
+        )
+    ((master, path),) = found.items()
+    with path.open("rb+") as file:
+        shared = Board(mmap.mmap(file.fileno(), _FIELDS * _WIDTH))
+    shared.begin()
+    return {master: shared.seconds}
 
 
 def _reason() -> str | None:

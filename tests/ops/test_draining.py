@@ -90,6 +90,25 @@ def test_only_the_service_that_is_named_is_told():
     assert draining.start_drain(os.getpid()) == {os.getpid(): 0.0}
 
 
+def test_of_several_services_none_is_told_unless_it_is_named():
+    """On a host without containers the others are other people's services."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        draining.publish_board(other.pid)
+        theirs = draining.board()
+        draining.publish_board(os.getpid())
+        with pytest.raises(RuntimeError, match=r"2 services .* nothing was changed\. Name one") as refused:
+            draining.start_drain()
+        assert all(str(pid) in str(refused.value) for pid in (os.getpid(), other.pid))
+        assert theirs.since is None
+        assert not draining.is_draining()
+        assert draining.start_drain(other.pid) == {other.pid: 0.0}
+        assert theirs.since is not None
+        assert not draining.is_draining()
+    finally:
+        other.communicate()
+
+
 def test_without_a_service_the_cure_is_named():
     with pytest.raises(
         RuntimeError, match=r"no service.*nothing was changed.*python:flask_svc_infra\.gunicorn"
