@@ -127,9 +127,8 @@ class BulkheadFullError(SvcInfraError):
     """
 
     def __init__(self, name: str, *, max_concurrent: int) -> None:
-        super().__init__(
-            f"bulkhead '{name}' is full; {max_concurrent} calls are in flight and this one was refused"
-        )
+        calls = "1 call is" if max_concurrent == 1 else f"{max_concurrent} calls are"
+        super().__init__(f"bulkhead '{name}' is full; {calls} in flight and this one was refused")
         self.name = name
         self.max_concurrent = max_concurrent
 

@@ -73,3 +73,10 @@ def test_the_public_errors_are_those_of_the_package():
     assert sorted(errors.__all__) == errors.__all__
     for name in errors.__all__:
         assert getattr(flask_svc_infra, name) is getattr(errors, name)
+
+
+@pytest.mark.parametrize(("most", "said"), [(1, "1 call is in flight"), (4, "4 calls are in flight")])
+def test_a_full_bulkhead_says_how_many_are_in_it(most, said):
+    assert str(BulkheadFullError("pool", max_concurrent=most)) == (
+        f"bulkhead 'pool' is full; {said} and this one was refused"
+    )
