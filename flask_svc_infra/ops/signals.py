@@ -69,7 +69,10 @@ def chain_worker(seconds: float) -> None:
     waiting = False
 
     def remind(delay: float) -> None:
+        nonlocal waiting
         sleep(delay)
+        # Told before its master, this worker counts from the master's beginning now: it waits again.
+        waiting = False
         _kill(os.getpid(), signal.SIGTERM)
 
     def on_term(signum: int, frame: FrameType | None) -> None:

@@ -150,9 +150,8 @@ def test_client_that_leaves_in_the_middle_of_a_stream_is_counted(gunicorn: Run) 
 
 
 def test_own_conf_file_without_ours_works_too(gunicorn: Run, tmp_path: Any) -> None:
-    env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
-    server = gunicorn(source=SOURCE.replace("jobs = ", "jobs = "), workers=2, env=env | {"X": "1"})
-    (tmp_path / "metrics").mkdir(exist_ok=True)
+    (tmp_path / "metrics").mkdir()
+    server = gunicorn(source=SOURCE, workers=2, env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")})
     server.wait_ready("/metrics")
     for _ in range(20):
         server.get("/")

@@ -155,8 +155,9 @@ def test_a_hung_store_costs_the_caller_nothing(valkey, begin):
 def test_a_full_queue_says_so_at_once(valkey, begin):
     ours, _ = begin(open_store(valkey.url))
     release = threading.Event()
-    ours.submit(lambda store: release.wait(10))
-    time.sleep(0.05)
+    begun = threading.Event()
+    ours.submit(lambda store: begun.set() or release.wait(10))
+    assert begun.wait(10)
     lost = []
     for _ in range(LONGEST_QUEUE + 5):
         ours.submit(lambda store: store is None and lost.append(1))
