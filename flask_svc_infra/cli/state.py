@@ -47,6 +47,8 @@ def asking(app: Flask, *, consequence: str) -> Iterator[Store]:
             f"the state store '{store.url}' does not answer ({error}); nothing is known to have changed. "
             "Check that it runs and can be reached and written from here."
         ) from None
+    finally:
+        store.close()
 
 
 def actor() -> str:
