@@ -18,6 +18,7 @@ The epoch is written by the reporter's thread alone.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import random
@@ -52,6 +53,8 @@ _HOLD = (0.5, 1.0)
 ask again at once when it succeeds, so recovery does not wait for this."""
 _LONGEST_REPORT = 4096
 
+_logger = logging.getLogger("flask_svc_infra.state")
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -82,6 +85,9 @@ class SharedCircuit:
         self._epoch = 0
         self._mine = False
         self._moves = 0
+        self._closing = False
+        self._accused = False
+        self._unclosed: int | None = None  # of which move the store does not know that it was a reset
         self._calls: deque[tuple[Closed, fleet_rules.Call]] = deque(maxlen=_LONGEST_REPORT)
         self._counting: object = self._machine.generation
         self._counted = self._machine.successes
@@ -92,17 +98,15 @@ class SharedCircuit:
     # For callers
 
     def ask(self) -> tuple[bool, Grant | None]:
-        """Say whether the machine may decide about a call, and with which permit if it makes a trial."""
-        generation = self._machine.generation
-        now = self._engine.clock()
-        if (
-            generation.forced is not None
-            or isinstance(generation, Closed)
-            or (isinstance(generation, Open) and now < generation.until)
-            or self._mine
-            or not self._reporter.up
-        ):
+        """Say whether a call may be a trial, and by which permit of the fleet's.
+
+        Without a permit it may where the circuit here decides for itself. A call that is no trial needs
+        none of this; by the time it is admitted it may have become one, and then it is refused.
+        """
+        if self._mine or not self._reporter.up:
             return True, None
+        if not self._machine.would_try(self._engine.clock()):
+            return False, None
         if time.monotonic() < self._ask_again or not self._asking.acquire(blocking=False):
             return False, None
         try:
@@ -115,6 +119,10 @@ class SharedCircuit:
             self._ask_again = time.monotonic() + PATIENCE
             return False, None
         return answer
+
+    def holds(self, grant: Grant) -> bool:
+        """Tell whether *grant* is for what the circuit is now."""
+        return grant.epoch == self._epoch
 
     def settled(self, pass_: Pass, outcome: Outcome, seconds: float, change: Change | None) -> None:
         """Tell the fleet how a call ended, and what came of it here. Called without the circuit's lock."""
@@ -141,6 +149,8 @@ class SharedCircuit:
             self._settle(grant, said, "a trial succeeded" if change is None else change.reason)
         elif change is not None and change.new is CircuitState.OPEN:
             self._vote(change.reason)
+        elif change is not None:
+            self._reporter.ring()  # to be told what the others are in: see report()
 
     @property
     def _actor(self) -> str:
@@ -153,15 +163,16 @@ class SharedCircuit:
     def commanded(self, reason: str | None) -> None:
         """Tell the fleet that a person has overruled the circuit here, or has reset it, and why."""
         forced = self._machine.generation.forced
+        self._closing = forced is None
         if forced is not None:
             what = "forced open" if forced.kind == "open" else "disabled"
             body = {"kind": forced.kind, "reason": forced.reason}
             self._overruled.put(body, what=what, reason=forced.reason, actor=self._actor)
             return
         self._move()
+        self._reporter.submit(self._close)
         body = {"kind": None, "reason": reason}
         self._overruled.put(body, what="reset", reason=reason, actor=self._actor)
-        self._reporter.submit(self._close)
 
     def _move(self) -> None:
         """Note that the state here has changed of itself; answers to what was asked before are old news."""
@@ -210,34 +221,32 @@ class SharedCircuit:
                 threshold=self._machine.policy.success_threshold,
             )
             record = store.act("settle", args)["record"]
-            if record is not None:
-                if moves == self._moves:
-                    self._mine = False
-                self._answered(moves, record)
-            elif isinstance(self._machine.generation, Open):
-                self._put_back()
-            else:
+            if record is not None and moves == self._moves:
                 self._mine = False
+            self._answered(moves, record)
 
         self._reporter.submit(settle)
 
     def _close(self, store: Store | None) -> None:
         """Close the circuit everywhere: a person has reset it here."""
+        if store is None or not self._closing:
+            return  # done when everything is learned anew, or overtaken by another order
         moves = self._moves
-        if store is not None:
-            epoch = self._epoch + 1
-            while True:
-                args = self._arguments("reset", epoch=epoch, state="closed", opens=0)
-                record = store.act("restore", args)["record"]
-                if record["state"] == "closed":
-                    break
-                epoch = record["epoch"] + 1
-            self._epoch = record["epoch"]
+        epoch = self._epoch + 1
+        while True:
+            args = self._arguments("reset", epoch=epoch, state="closed", opens=0)
+            record = store.act("restore", args)["record"]
+            if record["state"] == "closed" and record["epoch"] == epoch:
+                break
+            epoch = record["epoch"] + 1
+        self._epoch = epoch
         if moves == self._moves:
-            self._mine = False
+            self._closing = self._mine = False
 
     def acquire(self, store: Store) -> tuple[bool, Grant | None]:
         """Ask for a trial's permit."""
+        if self._mine:
+            return False, None  # it has changed of itself since the caller asked
         permit = uuid4().hex
         policy = self._machine.policy
         args = self._arguments(
@@ -253,8 +262,9 @@ class SharedCircuit:
             return True, Grant(permit, record["epoch"])
         if record["state"] == "half_open":
             self._ask_again = time.monotonic() + random.uniform(*_HOLD)  # noqa: S311 - spreads load
-            return False, None
-        return True, None
+        elif record["state"] == "open":
+            self._adopt(record)  # no trial yet, by the store's clock
+        return False, None
 
     # What the store says: in the reporter's thread
 
@@ -265,12 +275,16 @@ class SharedCircuit:
         before, self._counted = self._counted, successes
         generation = self._machine.generation
         counting, self._counting = self._counting, generation
-        if not isinstance(generation, Closed) or generation.forced is not None or self._mine:
+        if not isinstance(generation, Closed) or generation.forced is not None:
             return None
-        if counting is not generation:
-            before = successes  # what came before it closed was counted before it closed
+        if self._mine:
+            self._reporter.unlearn()  # it has closed of itself: what are the others in?
+            return None
         own = [call for pass_, call in calls if pass_ is generation]
-        before = min([before, *(by_then for by_then, _, _ in own)])
+        self._accused = bool(own)
+        if counting is not generation:
+            # What came before it closed was counted before it closed.
+            before = min([successes, *(by_then for by_then, _, _ in own)])
         if successes == before and not own:
             return None
         counted = fleet_rules.count(self._windows, own, before, successes)
@@ -280,6 +294,8 @@ class SharedCircuit:
         """Take what the fleet has counted; open the circuit everywhere if that is enough."""
         if self._mine or self._machine.generation is not self._counting:
             return
+        if self._quorum > 1 and not self._accused:
+            return  # others have failed, and say so themselves
         sums = [(int(hits), int(calls)) for hits, calls in tally["windows"] or ()]
         reason = fleet_rules.tripped(self._rule, tally["run"], dict(zip(self._windows, sums, strict=True)))
         if reason is None:
@@ -288,65 +304,73 @@ class SharedCircuit:
         args = self._arguments(
             reason, recovery=math.ceil(recovery * 1000), host=self._host, quorum=self._quorum, vote=VOTE
         )
-        self._take_if_newer(store.act("open", args)["record"])
+        record = store.act("open", args)["record"]
+        if record["epoch"] > self._epoch:
+            self.take(record)
 
     def learn(self, record: Json | None, document: Json | None) -> None:
         """Take all there is about this circuit; None for what there is not."""
         self._overruled.learn(document)
-        if record is None:
-            self._put_back()
+        if self._closing:
+            self._reporter.submit(self._close)
         else:
             self.take(record)
 
-    def take(self, record: Json) -> None:
-        """Adopt *record* if it is news; put back what this process knows if that is newer."""
-        epoch = record["epoch"]
-        if epoch < self._epoch:
+    def take(self, record: Json | None) -> None:
+        """Adopt *record* if it is news; tell the store what this process knows if that is newer."""
+        if record is not None and record["epoch"] > self._epoch:
+            self._adopt(record)
+        elif self._mine:
+            self._insist(record)
+        elif record is None or record["epoch"] < self._epoch:
             self._put_back()
-            return
-        machine = self._machine
-        if epoch == self._epoch and self._mine:
-            if isinstance(machine.generation, Open):
-                self._put_back()  # it did not get there, or the quorum did not follow yet
-            elif isinstance(machine.generation, Closed):
-                self._mine = False  # it has recovered by itself: from now on as the others
-            return
-        state = CircuitState(record["state"])
-        if epoch == self._epoch and state is machine.generation.state:
-            return
-        self._epoch = epoch
+        elif record["state"] != self._machine.generation.state:
+            self._adopt(record)
+
+    def _adopt(self, record: Json) -> None:
+        self._epoch = record["epoch"]
         self._mine = False
         self._ask_again = 0.0
+        state = CircuitState(record["state"])
         self._engine.adopt(state, record["remaining"] / 1000, record["opens"], record["reason"])
 
-    def _answered(self, moves: int, record: Json) -> None:
+    def _insist(self, record: Json | None) -> None:
+        """Tell the store, which has heard of nothing newer, what the circuit here has done of itself."""
+        generation = self._machine.generation
+        known = record is not None and record["epoch"] == self._epoch
+        if generation.forced is not None:
+            self._mine = False
+        elif known and record is not None and record["state"] == generation.state:
+            self._adopt(record)  # so has another process
+        elif isinstance(generation, Open):
+            self._vote("as it was")
+        elif isinstance(generation, Closed):
+            self._mine = False
+            self._put_back(self._epoch + known)
+
+    def _answered(self, moves: int, record: Json | None) -> None:
         """Take the answer to what was asked after *moves* changes here."""
-        if moves != self._moves:
+        if record is None:
+            self.take(None)
+        elif moves != self._moves:
             self._epoch = max(self._epoch, record["epoch"])  # what has changed since is on its way
         elif not self._mine or record["epoch"] > self._epoch:
             self.take(record)
 
-    def _take_if_newer(self, record: Json) -> None:
-        if record["epoch"] > self._epoch:
-            self.take(record)
-
-    def _put_back(self) -> None:
+    def _put_back(self, epoch: int | None = None) -> None:
         """Tell the store what it does not know, or does not know any more."""
         machine = self._machine
         generation = machine.generation
-        if generation.forced is not None:
-            return
-        if self._mine:
-            if isinstance(generation, Open):
-                self._vote("as it was")
-            return
-        if self._epoch == 0:
+        epoch = self._epoch if epoch is None else epoch
+        if generation.forced is not None or epoch == 0:
             return
 
         def restore(store: Store | None) -> None:
             if store is not None and not self._mine and machine.generation is generation:
-                args = self._arguments("as it was", state=generation.state.value)
-                self._take_if_newer(store.act("restore", args)["record"])
+                args = self._arguments("as it was", epoch=epoch, state=generation.state.value)
+                record = store.act("restore", args)["record"]
+                if record["epoch"] > self._epoch:
+                    self.take(record)
 
         self._reporter.submit(restore)
 
@@ -354,10 +378,16 @@ class SharedCircuit:
         kind, reason = document.body.get("kind"), document.body.get("reason")
         if not isinstance(reason, str):
             reason = None
+        self._closing = False
         if kind == "open":
             self._engine.decide(lambda machine, now: machine.force_open(reason, now))
         elif kind == "disabled":
             self._engine.decide(lambda machine, now: machine.disable(reason, now))
+        elif kind is not None:
+            _logger.warning(
+                "circuit '%s' is overruled in a way that this version does not know; it is ignored",
+                self._engine.name,
+            )
         elif self._machine.generation.forced is not None:
             self._engine.decide(lambda machine, now: machine.reset(reason, now))
 
@@ -365,6 +395,7 @@ class SharedCircuit:
         """In a forked child: the parent tells of what it has counted and asked."""
         self._asking = threading.Lock()
         self._ask_again = 0.0
+        self._unclosed = None
         self._calls.clear()
         self._counted = self._machine.successes
 

@@ -68,7 +68,13 @@ def act(shelf: Shelf, now: int, operation: str, args: Json) -> Json:
 
 
 def _whole(value: Any, least: int, most: int) -> bool:
-    return isinstance(value, int | float) and value == int(value) and least <= value <= most
+    """Tell whether *value* is a whole number from *least* to *most*; a bool, infinity and NaN are none."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and least <= value <= most
+        and value == int(value)
+    )
 
 
 def _times(value: Any, now: int) -> dict[str, int]:
@@ -82,7 +88,8 @@ def _record(shelf: Shelf, now: int, name: str) -> Json | None:
     found = shelf.get("records", name)
     if (
         not isinstance(found, dict)
-        or found.get("state") not in STATES
+        or not isinstance(found.get("state"), str)
+        or found["state"] not in STATES
         or not _whole(found.get("epoch"), 0, LARGEST)
         or not _whole(found.get("until"), 0, now + FARTHEST)
         or not _whole(found.get("opens"), 0, LARGEST)
@@ -90,7 +97,8 @@ def _record(shelf: Shelf, now: int, name: str) -> Json | None:
         or not isinstance(found.get("reason"), str)
     ):
         return None
-    return {**found, "leases": _times(found.get("leases"), now), "votes": _times(found.get("votes"), now)}
+    kept = {key: found[key] for key in ("epoch", "state", "until", "opens", "successes", "reason")}
+    return kept | {"leases": _times(found.get("leases"), now), "votes": _times(found.get("votes"), now)}
 
 
 def _shown(record: Json | None, now: int) -> Json | None:
@@ -178,31 +186,41 @@ def _count(shelf: Shelf, now: int, report: Json) -> Json:
     epoch = report["epoch"]
     if record is not None and (record["state"] != "closed" or record["epoch"] > epoch):
         return {"run": 0, "windows": [[0, 0] for _ in report["windows"]]}
-    tally = shelf.get("tallies", report["name"])
-    if (
-        not isinstance(tally, dict)
-        or tally.get("epoch") != epoch
-        or not _whole(tally.get("run"), 0, LARGEST)
-        or not isinstance(tally.get("windows"), dict)
-    ):
-        tally = {"epoch": epoch, "run": 0, "windows": {}}
+    tally = _tally(shelf, report["name"], epoch)
     tally["run"] = report["run"] if report["succeeded"] else tally["run"] + report["run"]
     sums = []
     for window in report["windows"]:
-        buckets, hits, total = _slide(tally["windows"].get(window["id"]), now, window, report["calls"])
+        buckets, hits, total = _slide(tally["windows"].get(window["id"], []), now, window, report["calls"])
         tally["windows"][window["id"]] = buckets
         sums.append([hits, total])
     shelf.put("tallies", report["name"], tally)
     return {"run": tally["run"], "windows": sums}
 
 
-def _slide(kept: Any, now: int, window: Json, calls: int) -> tuple[list[list[int]], int, int]:
+def _tally(shelf: Shelf, name: str, epoch: int) -> Json:
+    found = shelf.get("tallies", name)
+    if (
+        not isinstance(found, dict)
+        or not _whole(found.get("epoch"), epoch, epoch)
+        or not _whole(found.get("run"), 0, LARGEST)
+        or not isinstance(found.get("windows"), dict)
+    ):
+        return {"epoch": epoch, "run": 0, "windows": {}}
+    windows = {key: kept for key, value in found["windows"].items() if (kept := _buckets(value))}
+    return {"epoch": epoch, "run": found["run"], "windows": windows}
+
+
+def _buckets(value: Any) -> list[list[int]]:
+    return [list(each) for each in value if _is_bucket(each)] if isinstance(value, list) else []
+
+
+def _slide(kept: list[list[int]], now: int, window: Json, calls: int) -> tuple[list[list[int]], int, int]:
     """Move a window on: a list of at most some sixty ``[tick, hits, calls]``, and its sums.
 
     The last calls: a bucket takes at least one sixtieth of them, and the oldest goes as soon as the others
     hold them all. The last milliseconds: a bucket for each sixtieth.
     """
-    buckets = [list(each) for each in kept if _is_bucket(each)] if isinstance(kept, list) else []
+    buckets = kept
     last, span = window["last"], window["span"]
     tick = 0 if last else now * BUCKETS // span
     if calls > 0:
@@ -290,23 +308,37 @@ def _document(shelf: Shelf, now: int, key: str) -> Json | None:
         "body": found["body"],
         "actor": found["actor"],
         "remaining": max(0, until - now) if until else None,
+        "age": now - _given(found, now),
     }
 
 
+def _given(found: Json, now: int) -> int:
+    """Return when an order was given; one from the future was given by another clock, long ago."""
+    at = found.get("at")
+    return at if _whole(at, 0, now) else 0
+
+
 def _put(shelf: Shelf, now: int, args: Json) -> Json:
+    """Keep an order, unless one that was given later is there: it may have been on its way for long."""
     held = _document(shelf, now, args["key"])
-    version = 0 if held is None else held["version"]
-    if args["restore"]:
-        if version >= args["version"]:
+    version = args["version"] if args["restore"] else args["version"] + 1
+    if held is not None:
+        known = held["body"] == args["body"] and held["actor"] == args["actor"]
+        if held["age"] < args["age"] or (args["restore"] and (known or held["age"] == args["age"])):
             return {"document": held}
-        version = args["version"]
-    else:
-        version = max(version, args["version"]) + 1
+        version = max(version, held["version"] + 1)
+    version = min(version, LARGEST)
     until = 0 if args["duration"] is None else now + args["duration"]
     shelf.put(
         "documents",
         args["key"],
-        {"version": version, "body": args["body"], "actor": args["actor"], "until": until},
+        {
+            "version": version,
+            "body": args["body"],
+            "actor": args["actor"],
+            "until": until,
+            "at": max(0, now - args["age"]),
+        },
     )
     shelf.change(
         now,

@@ -10,6 +10,7 @@ from support.fleet import Worker
 from support.processes import eventually
 
 from flask_svc_infra.resilience import CircuitBreakerError, Outcome, consecutive, failure_rate, slow_rate
+from flask_svc_infra.state.store import StoreError
 
 pytestmark = pytest.mark.usefixtures("quick_polls")
 QUICK = {"failure_threshold": 3, "recovery_timeout": 0.3}
@@ -207,6 +208,25 @@ def test_reset_closes_everywhere(fleet):
     workers[0].fail()
     all_are(workers, "open")
     workers[1].breakers["payments"].reset("repaired")
+    all_are(workers, "closed")
+    time.sleep(0.5)
+    assert [worker.state() for worker in workers] == ["closed", "closed"]
+
+
+def test_a_reset_while_the_store_is_down_holds_here_and_afterwards_everywhere(fleet, monkeypatch):
+    workers = fleet(2, failure_threshold=3, recovery_timeout=60)
+    workers[0].fail(times=3)
+    all_are(workers, "open")
+    reporter = workers[0].reporter
+    with monkeypatch.context() as trouble:
+
+        def lost(operation, args):
+            raise StoreError(f"{operation} of {len(args)} is lost")
+
+        trouble.setattr(reporter.store, "act", lost)
+        workers[0].breakers["payments"].reset()
+        eventually(lambda: not reporter.up)
+        assert [worker.state() for worker in workers] == ["closed", "open"]
     all_are(workers, "closed")
     time.sleep(0.5)
     assert [worker.state() for worker in workers] == ["closed", "closed"]
