@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .config import require_bool
 from .errors import ConfigurationError
 from .health import HealthRegistry, add_health_routes
-from .mounts import mounts_of, settings_of
+from .mounts import mounts_of, require_unserved, settings_of
 from .obs import add_observability, make_exporter
 from .obs.objectives import declare_slos
 from .obs.slo import check_slos
@@ -124,11 +124,12 @@ class SvcInfra:
         Raises:
             ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed; nothing was mounted.
             MissingDriverError: the state is to be shared on Redis, and redis-py is not installed.
-            RuntimeError: a SvcInfra has been wired to this app before, or a part of it was mounted by hand at
-                the same place; the message says which, and the cure.
+            RuntimeError: a SvcInfra has been wired to this app before, a part of it was mounted by hand at
+                the same place, or the app has served a request; the message says which, and the cure.
         """
         settings = settings_of(app)  # refuses bad settings before anything is mounted
         mounts = mounts_of(app)
+        require_unserved(app, "SvcInfra")
         reporter = self._reporter_of(settings)
         mounts.claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."

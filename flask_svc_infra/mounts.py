@@ -25,6 +25,7 @@ __all__ = [
     "Probe",
     "entry_of",
     "mounts_of",
+    "require_unserved",
     "settings_of",
     "under",
 ]
@@ -196,6 +197,19 @@ def entry_of(app: Any) -> Entry:
         mounts.entry = Entry(app.wsgi_app)
         app.wsgi_app = mounts.entry
     return mounts.entry
+
+
+def require_unserved(app: Any, what: str) -> None:
+    """Refuse to mount *what* once the app has served: Flask would, but halfway through and without a cure.
+
+    Raises:
+        RuntimeError: the app has served a request.
+    """
+    if getattr(app, "_got_first_request", False):
+        raise RuntimeError(
+            f"{what} cannot be mounted, since this app has served its first request; nothing was changed. "
+            "Mount it where the app is made, before anything calls it (a test client's request counts)."
+        )
 
 
 def settings_of(app: Any) -> Settings:

@@ -11,7 +11,21 @@ from flask import Flask
 
 import flask_svc_infra
 from flask_svc_infra import SLO, ConfigurationError, SvcInfra
-from flask_svc_infra.health import HealthStatus, check_tcp
+from flask_svc_infra.health import (
+    HealthRegistry,
+    HealthStatus,
+    add_dependency_health,
+    add_health_routes,
+    add_startup_probe,
+    check_tcp,
+)
+from flask_svc_infra.mounts import mounts_of
+from flask_svc_infra.ops import (
+    add_circuit_error_handler,
+    add_circuit_gate,
+    add_maintenance_mode,
+    add_probes,
+)
 from flask_svc_infra.resilience import CircuitState
 
 EVERY_PROBE = [
@@ -170,6 +184,30 @@ def test_a_corrected_setting_can_be_tried_again_on_the_same_app():
     app.config["SVC_INFRA_METRICS_PATH"] = "/metrics"
     SvcInfra(app)
     assert app.test_client().get("/metrics").status_code == 200
+
+
+MOUNTING = {
+    "SvcInfra": SvcInfra,
+    "probes": add_probes,
+    "health routes": lambda app: add_health_routes(app, HealthRegistry()),
+    "dependency": lambda app: add_dependency_health(app, "db", lambda: True),
+    "startup gate": lambda app: add_startup_probe(app, [lambda: True], block=False),
+    "maintenance": add_maintenance_mode,
+    "circuit gate": add_circuit_gate,
+    "error handler": add_circuit_error_handler,
+}
+
+
+@pytest.mark.parametrize("mount", MOUNTING.values(), ids=MOUNTING)
+def test_an_app_that_has_served_is_refused_with_the_cure_before_anything_is_mounted(mount):
+    app = hello_app()
+    app.test_client().get("/hello")
+    with pytest.raises(RuntimeError, match=r"has served its first request; nothing was changed\. Mount it"):
+        mount(app)
+    assert app.test_client().get("/hello").status_code == 200
+    assert app.blueprints == {}
+    assert mounts_of(app).probes == {}
+    mount(hello_app())
 
 
 def test_several_apps_share_checks_and_breakers_and_nothing_else():

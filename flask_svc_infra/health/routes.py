@@ -15,7 +15,7 @@ from flask import Blueprint, Flask, Response, request
 
 from ..config import require_bool
 from ..errors import ConfigurationError
-from ..mounts import Answer, Probe, ProbeKind, mounts_of, settings_of
+from ..mounts import Answer, Probe, ProbeKind, mounts_of, require_unserved, settings_of
 from ..shortcut import install_shortcut
 from .openapi import document, show
 from .probes import Probes
@@ -74,7 +74,7 @@ def add_health_routes(
 
     Raises:
         ConfigurationError: the prefix is no path, or a ``SVC_INFRA_*`` setting is malformed.
-        RuntimeError: something is mounted there already.
+        RuntimeError: something is mounted there already, or the app has served a request.
     """
     require_app(app, "add_health_routes")
     behind = sync_registry(registry)
@@ -84,6 +84,7 @@ def add_health_routes(
     settings = settings_of(app)
     mounts = mounts_of(app)
     place = f"the health routes at '{prefix}'"
+    require_unserved(app, place)
     mounts.claim(place, "Call add_health_routes once for a prefix, or give the second another prefix.")
     within = context_of(app)
     detailed = detailed_on_failure and settings.detailed_on_failure

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 
 from ..config import require_bool
 from ..errors import ConfigurationError
-from ..mounts import Hold, Mounts, mounts_of
+from ..mounts import Hold, Mounts, mounts_of, require_unserved
 from .forking import renew_in_children
 from .functions import name_of, require_check
 from .model import HealthCheckFn, HealthCheckResult, Verdict, require_seconds
@@ -63,7 +63,8 @@ def add_startup_probe(
         block: whether to wait here.
 
     Raises:
-        RuntimeError: they were not ready in time; it names each and says why. Only with ``block=True``.
+        RuntimeError: with ``block=True``, they were not ready in time; it names each and says why. With
+            ``block=False``, the app has served a request.
         ConfigurationError: an argument cannot work.
     """
     require_app(app, "add_startup_probe")
@@ -73,6 +74,7 @@ def add_startup_probe(
     registry = _registry_of(checks)
     registry._within = context_of(app)  # noqa: SLF001 - sync checks see the app
     if not block:
+        require_unserved(app, "the startup gate")
         gate = _Gate(mounts_of(app), registry, timeout, interval)
         app.before_request(gate.refuse)
         mounts_of(app).holds += (

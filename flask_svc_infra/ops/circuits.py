@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from flask import current_app, request
 
 from ..errors import BulkheadFullError, CircuitBreakerError, ConfigurationError
-from ..mounts import mounts_of
+from ..mounts import mounts_of, require_unserved
 from .flags import flag
 from .refusals import bulkhead_full, circuit_open
 
@@ -144,8 +144,9 @@ def add_circuit_gate(app: Flask) -> None:
     """Put the whole app behind the gate that ``CIRCUIT_OPEN=1`` shuts, probes and metrics excepted.
 
     Raises:
-        RuntimeError: the app already has it.
+        RuntimeError: the app already has it, or has served a request.
     """
+    require_unserved(app, "the circuit gate")
     mounts_of(app).claim("the circuit gate", "Call add_circuit_gate once per app.")
     gate = Gate(_by_variable)
 
@@ -163,7 +164,11 @@ def add_circuit_error_handler(app: Flask) -> None:
     Retry-After is the breaker's remaining timeout rounded up, at least 1, and 30 where it is not known; for a
     bulkhead it is 1, as a place comes back with the next call that ends. A handler the app registered for one
     of the two itself is left in place.
+
+    Raises:
+        RuntimeError: the app has served a request.
     """
+    require_unserved(app, "the circuit error handler")
     registered = app.error_handler_spec[None][None]
     if CircuitBreakerError not in registered:
         app.register_error_handler(CircuitBreakerError, _answer_for)

@@ -10,7 +10,7 @@ from flask import Blueprint, current_app, request
 from ..config import require_word
 from ..errors import ConfigurationError
 from ..health.openapi import show
-from ..mounts import mounts_of, settings_of, under
+from ..mounts import mounts_of, require_unserved, settings_of, under
 from .bypass import Bypass, in_networks
 from .flags import flag
 from .maintenance import Maintenance, is_exempt
@@ -60,7 +60,7 @@ def add_maintenance_mode(
 
     Raises:
         ConfigurationError: a prefix that does not start with a slash, or exempts everything.
-        RuntimeError: the app already has maintenance mode by this variable.
+        RuntimeError: the app already has maintenance mode by this variable, or has served a request.
     """
     settings = settings_of(app)
     require_word("env_var", env_var)
@@ -70,6 +70,7 @@ def add_maintenance_mode(
         exempt_prefixes = settings.maintenance_exempt_prefixes
     prefixes = _checked(exempt_prefixes)
     mounts = mounts_of(app)
+    require_unserved(app, "maintenance mode")
     mounts.claim(
         f"maintenance mode by '{env_var}'",
         "Call add_maintenance_mode once per variable, or name another env_var.",

@@ -8,7 +8,7 @@ from flask import Blueprint, current_app, request
 
 from ..config import require_bool, require_path
 from ..health.openapi import document, show
-from ..mounts import Answer, Probe, mounts_of
+from ..mounts import Answer, Probe, mounts_of, require_unserved
 from ..shortcut import install_shortcut
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def add_probes(app: Flask, *, prefix: str = "/_ops", include_in_schema: bool = F
 
     Raises:
         ConfigurationError: *prefix* is not empty and does not start with a slash, or ends with one.
-        RuntimeError: probes are already mounted under *prefix*.
+        RuntimeError: probes are already mounted under *prefix*, or the app has served a request.
     """
     if prefix != "":
         require_path("prefix", prefix)
     require_bool("include_in_schema", include_in_schema)
     mounts = mounts_of(app)
+    require_unserved(app, f"probes under '{prefix}'")
     place = f"probes under '{prefix}'"
     mounts.claim(place, "Give the second add_probes another prefix, or drop one.")
     blueprint = Blueprint(_free_name(app, "svc_infra_ops"), __name__, url_prefix=prefix or None)
