@@ -232,6 +232,7 @@ class Settings:
         drain_seconds: how long a worker goes on serving after SIGTERM while readiness says 503.
         state_url: where circuits and maintenance are shared; ``memory://`` is not at all.
         namespace: whose they are, where several services use one store.
+        console: whether the operations page is served, at ``console`` under ``ops_prefix``.
     """
 
     health_prefix: str = _setting("/_health", _path)
@@ -249,6 +250,12 @@ class Settings:
     drain_seconds: float = _setting(0.0, _seconds)
     state_url: str = _setting("memory://", _store, secret=True)
     namespace: str = _setting("default", _namespace)
+    console: bool = _setting(False, _flag)
+
+    @property
+    def console_path(self) -> str:
+        """Where the operations page is served, if it is."""
+        return f"{self.ops_prefix}/console"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -291,6 +298,11 @@ class Settings:
                         f"{one} and {other} are both '{places[one]}'; nothing was mounted. "
                         "Give each a path of its own."
                     )
+        if self.console and f"{self.metrics_path}/".startswith(f"{self.console_path}/"):
+            raise ConfigurationError(
+                f"SVC_INFRA_METRICS_PATH is '{self.metrics_path}', where the console is served; nothing was "
+                "mounted. Give the metrics a path of their own, or set SVC_INFRA_CONSOLE to off."
+            )
         for key in keys[:2]:
             if self.metrics_path in {f"{places[key]}/{probe}" for probe in _PROBES}:
                 raise ConfigurationError(

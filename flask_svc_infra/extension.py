@@ -50,7 +50,9 @@ class SvcInfra:
         route_classifier: called with ``(URL rule, method)``, gives the class that is appended to every path
             label as ``rule|class``.
         authorize: called with the request and an action, says whether the request may take it. The action is
-            ``"metrics"`` for a scrape. None: whoever reaches the port may.
+            ``"metrics"`` for a scrape; for the console, which is not served without, ``"console"`` to look,
+            and ``"breaker.force_open"``, ``"breaker.disable"``, ``"breaker.reset"``,
+            ``"maintenance.enable"``, ``"maintenance.disable"``. None: whoever reaches the port may scrape.
         slos: service level objectives; their latencies become bounds of the duration histogram, and
             ``flask svc-infra rules generate`` makes rules of them.
         db_engines: SQLAlchemy engines whose pools are measured.
@@ -122,7 +124,8 @@ class SvcInfra:
         Call it after ``app.config`` is filled and before the first request.
 
         Raises:
-            ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed; nothing was mounted.
+            ConfigurationError: a ``SVC_INFRA_*`` key is unknown or malformed, or ``SVC_INFRA_CONSOLE`` is on
+                without ``authorize``; nothing was mounted.
             MissingDriverError: the state is to be shared on Redis, and redis-py is not installed.
             RuntimeError: a SvcInfra has been wired to this app before, a part of it was mounted by hand at
                 the same place, or the app has served a request; the message says which, and the cure.
@@ -130,6 +133,13 @@ class SvcInfra:
         settings = settings_of(app)  # refuses bad settings before anything is mounted
         mounts = mounts_of(app)
         require_unserved(app, "SvcInfra")
+        if settings.console and self._authorize is None:
+            raise ConfigurationError(
+                "SVC_INFRA_CONSOLE is on, but SvcInfra was made without authorize=, so whoever reaches the "
+                "port could switch the service; nothing was mounted. Write SvcInfra(authorize=may_operate), "
+                "a function that takes a request and an action and returns whether it is allowed, or set "
+                "SVC_INFRA_CONSOLE to off."
+            )
         reporter = self._reporter_of(settings)
         mounts.claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
@@ -149,6 +159,8 @@ class SvcInfra:
             self._mount(app, settings)
             if reporter is not None:
                 add_shared_state(app, reporter, self.breakers)  # last, to be the first of all hooks
+            if settings.console:
+                self._add_console(app, settings, reporter)
         except BaseException:  # so that it can be tried again: Flask can give up everything but blueprints
             if unmeasure is not None:
                 unmeasure()
@@ -191,6 +203,20 @@ class SvcInfra:
             add_circuit_gate(app)
         add_circuit_error_handler(app)
         add_draining(app)
+
+    def _add_console(self, app: Flask, settings: Settings, reporter: Reporter | None) -> None:
+        from .console import add_console  # here: who does not serve it does not pay for it
+
+        add_console(
+            app,
+            path=settings.console_path,
+            authorize=self._authorize,
+            registry=self.health,
+            breakers=self.breakers,
+            reporter=reporter,
+            namespace=settings.namespace,
+            max_age=settings.health_cache_ttl,
+        )
 
     def breaker(self, name: str, **options: Unpack[BreakerOptions]) -> CircuitBreaker:
         """Return the breaker called *name*, made at the first call.

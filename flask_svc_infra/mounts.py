@@ -84,6 +84,8 @@ class Mounts:
     probes: dict[str, Probe] = field(default_factory=dict)
     probe_prefixes: dict[str, Probe] = field(default_factory=dict)
     metrics_paths: tuple[str, ...] = ()
+    open_paths: tuple[str, ...] = ()
+    """Paths besides probes and metrics that no gate shuts: the console's, for it is the way out of one."""
     holds: tuple[Hold, ...] = ()
     parts: dict[str, Any] = field(default_factory=dict)
     """What each room keeps for this app, under the room's own name (``health.registry``, ``obs.http``)."""
@@ -119,8 +121,8 @@ class Mounts:
         return probe
 
     def serves(self, path: str) -> bool:
-        """Tell whether *path* is a probe's or the metrics', which no gate may shut."""
-        return self.find(path) is not None or path in self.metrics_paths
+        """Tell whether *path* is a probe's, the metrics' or the console's, which no gate may shut."""
+        return self.find(path) is not None or path in self.metrics_paths or path in self.open_paths
 
     def held(self, kind: ProbeKind) -> str | None:
         """Return why a probe of *kind* must say 503 now, or None."""

@@ -56,6 +56,21 @@ class Watch:
         self._seen: Window | None = None
         maintenance.watch(self)
 
+    @property
+    def maintenance(self) -> Maintenance:
+        """Whose orders it watches."""
+        return self._maintenance
+
+    @property
+    def variable(self) -> str:
+        """The name of the environment's flag."""
+        return self._variable
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the environment's flag is on now."""
+        return self._flag()
+
     def current(self) -> Window | None:
         """Return the window in force, or None; if it is not that of the last look, tell."""
         window = self._maintenance.current()

@@ -20,7 +20,8 @@ __all__ = ["NEVER", "TripRule", "consecutive", "failure_rate", "slow_rate"]
 class TripRule(ABC):
     """When a closed circuit opens.
 
-    Rules combine: ``one | other`` when either says so, ``one & other`` when both do.
+    Rules combine: ``one | other`` when either says so, ``one & other`` when both do. ``str(rule)`` says it
+    in words, ``repr(rule)`` as code.
     """
 
     __slots__ = ()
@@ -63,6 +64,9 @@ class _Consecutive(TripRule):
     def __repr__(self) -> str:
         return f"consecutive({self.failures})"
 
+    def __str__(self) -> str:
+        return "1 failure" if self.failures == 1 else f"{self.failures} failures in a row"
+
 
 @dataclass(frozen=True)
 class _Rate(TripRule):
@@ -88,6 +92,11 @@ class _Rate(TripRule):
             return f"slow_rate({self.rate!r}, slower_than={self.slower_than!r}, {tail}"
         return f"failure_rate({self.rate!r}, {tail}"
 
+    def __str__(self) -> str:
+        span = f"the last {self.last} calls" if self.last is not None else f"the calls in {self.seconds:g} s"
+        said = "failed" if self.slower_than == inf else f"took over {self.slower_than:g} s"
+        return f"{self.rate * 100:g} % of {span} {said} (at least {self.minimum_calls})"
+
 
 @dataclass(frozen=True)
 class _Pair(TripRule):
@@ -110,6 +119,9 @@ class _Either(_Pair):
     def __repr__(self) -> str:
         return f"({self.one!r} | {self.other!r})"
 
+    def __str__(self) -> str:
+        return f"({self.one}) or ({self.other})"
+
 
 class _Both(_Pair):
     def start(self, now: float) -> Tally:
@@ -117,6 +129,9 @@ class _Both(_Pair):
 
     def __repr__(self) -> str:
         return f"({self.one!r} & {self.other!r})"
+
+    def __str__(self) -> str:
+        return f"({self.one}) and ({self.other})"
 
 
 class _Never(TripRule):
