@@ -88,6 +88,8 @@ _SPACED_USERINFO = re.compile(
     r"(://[^\s/@:\[]*:(?!\d{1,5}(?![^\s/,;)\]}'\"?#]))[^\s@]*\s)([^@]*@\S*@|[^@]*@)"
 )
 _WORD = re.compile(r"\S+")
+# How our own errors say a URL is written. No port is called "port", so it is nobody's URL.
+_FORM = re.compile(r"\w+://\[?user:password@\]?host\[?:port\]?(?:\[?/(?:database|/)?\]?)?[.,;]?")
 
 
 def redact(text: str, *, secrets: Iterable[str] = ()) -> str:
@@ -202,7 +204,7 @@ def _forms(secrets: Iterable[str]) -> list[str]:
 def _without_userinfo(match: re.Match[str]) -> str:
     word = match[0]
     at = word.rfind("@")
-    if at < 0:
+    if at < 0 or _FORM.fullmatch(word):
         return word
     scheme = word.find("://")
     start = scheme + 3 if 0 <= scheme < at else 0

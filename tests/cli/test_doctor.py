@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from flask_svc_infra import SvcInfra
 from flask_svc_infra.cli import group, mounted
-from flask_svc_infra.health import add_startup_probe, check_tcp
+from flask_svc_infra.health import add_startup_probe, check_database, check_tcp
 from flask_svc_infra.mounts import mounts_of
 from flask_svc_infra.resilience import CircuitBreaker
 
@@ -83,6 +83,13 @@ def test_app_that_cannot_be_loaded_is_a_problem_and_the_rest_is_still_examined(f
     assert "problem  app: the app cannot be loaded: ConnectionError: " in result.stdout
     assert "s3cret" not in result.output
     assert "releases" in result.stdout
+
+
+def test_cure_of_a_malformed_url_is_left_readable(flask_command):
+    result = flask_command("doctor", app=lambda: check_database("mysql://me:s3cret@db/shop"))
+    assert result.exit_code == 1
+    assert "Write postgresql://user:password@host:port/database." in result.output
+    assert "s3cret" not in result.output
 
 
 def test_bad_setting_is_a_problem_with_its_cure(flask_command):

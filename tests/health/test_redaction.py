@@ -11,8 +11,16 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_svc_infra import events
-from flask_svc_infra.health import HealthCheckResult, HealthRegistry, HealthStatus, add_health_routes
+from flask_svc_infra import ConfigurationError, events
+from flask_svc_infra.health import (
+    HealthCheckResult,
+    HealthRegistry,
+    HealthStatus,
+    add_health_routes,
+    check_broker,
+    check_database,
+    check_redis,
+)
 from flask_svc_infra.health.redaction import LONGEST_MESSAGE, clean, describe, redact, secrets_of
 
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -298,3 +306,23 @@ def test_secret_reaches_no_body_log_record_or_event(secret, shape, how, caplog):
     published += [repr(seen), caplog.text, repr(registry.snapshot()), *(str(vars(r)) for r in caplog.records)]
     assert len(seen) >= 3
     assert not [each for each in published if MARK in each]
+
+
+@pytest.mark.parametrize("factory", [check_database, check_redis, check_broker])
+def test_form_that_our_own_errors_ask_for_is_no_secret(factory):
+    with pytest.raises(ConfigurationError) as caught:
+        factory("mysql:/me:s3cret@db/shop")
+    assert "user:password@" in redact(str(caught.value))
+    assert redact(str(caught.value)) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:password@host:5432/database",
+        "redis://user:password@host",
+        "x://user:password@host:port:y@z",
+    ],
+)
+def test_url_that_could_be_somebodys_is_masked_however_much_it_looks_like_a_form(url):
+    assert "password" not in redact(f"cannot reach {url}")
