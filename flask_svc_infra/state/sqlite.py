@@ -47,7 +47,8 @@ _MODE = 0o660
 _LONGEST_WAL = 8_000_000
 """Bytes a WAL is cut to that has grown because somebody read for long."""
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_SPOILT = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+_SPOILT = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+"""Garbage, or tables that are not ours."""
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS svc_infra_state (
         namespace TEXT, section TEXT, name TEXT, value TEXT, PRIMARY KEY (namespace, section, name)
@@ -168,16 +169,18 @@ class SqliteStore:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables & _TABLES:
+        ours = tables >= _TABLES
+        if tables and not ours:
             raise OSError("the file is another application's database; name one of its own")
+        boot = (_boot(),)
+        key = (self._namespace, "meta", "boot")
+        ready = ours and connection.execute(_GET, key).fetchone() == boot
         (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise OSError("its file system cannot share memory between processes; use a local disk")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA journal_size_limit={_LONGEST_WAL}")
-        boot = (_boot(),)
-        key = (self._namespace, "meta", "boot")
-        if tables >= _TABLES and connection.execute(_GET, key).fetchone() == boot:
+        if ready:
             return
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
