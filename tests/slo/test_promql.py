@@ -28,6 +28,22 @@ def test_a_literal_matches_its_text_and_no_other(text, other):
     assert bool(re.fullmatch(pattern, other, re.DOTALL)) == (text == other)
 
 
+RULES = st.sampled_from(
+    ["/", "/orders/<int:order>", '/<any("a|public"):kind>', "<unmatched>", "/static/<path:f>"]
+)
+CLASSES = st.text(st.sampled_from("abpublic|<>"), min_size=1) | st.just("public")
+
+
+@given(RULES, CLASSES)
+def test_the_simple_matcher_of_a_class_is_exact_unless_a_class_has_a_bar(rule, route_class):
+    """As docs/metrics.md says."""
+    label = f"{rule}|{route_class}"
+    assert bool(re.fullmatch(f"{promql.URL_RULE}[|]public", label)) == (route_class == "public")
+    if "|" not in route_class:
+        assert bool(re.fullmatch(".*[|]public", label)) == (route_class == "public")
+    assert re.fullmatch(".*[|]public", f"{rule}|partner|public")
+
+
 @given(TEXT)
 def test_a_matcher_survives_both_rounds_of_escaping(text):
     selector = promql.selector("m", [("path", "=~", f".*[|]{promql.literal(text)}")])
