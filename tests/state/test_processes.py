@@ -180,27 +180,6 @@ def test_a_stopped_store_adds_no_millisecond_to_a_protected_call(valkey):
     assert min(added) < 0.001
 
 
-def test_a_missing_folder_is_a_store_that_is_down_until_it_is_made(tmp_path, processes):
-    path = tmp_path / "folder" / "state.db"
-    url = f"sqlite:///{path}"
-    from support.fleet import Worker
-
-    from flask_svc_infra.resilience import Outcome
-    from flask_svc_infra.state.urls import open_store
-
-    worker = Worker(open_store(url))  # its folder does not exist
-    breaker = worker.breaker(failure_threshold=2)
-    eventually(lambda: worker.reporter.met)
-    assert not worker.reporter.up
-    for _ in range(2):
-        breaker.admit().settle(Outcome.FAILURE)
-    assert breaker.state == "open"
-    path.parent.mkdir()
-    eventually(lambda: worker.reporter.up, timeout=3)
-    everywhere(processes(1, url), "open")
-    worker.reporter.stop()
-
-
 GEVENT = """
     from gevent import monkey
     monkey.patch_all()

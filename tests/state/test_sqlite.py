@@ -296,6 +296,20 @@ def test_what_is_not_ours_is_a_store_that_is_down_and_stays_as_it_is(kind, path,
     assert len(said(caplog)) == 2
 
 
+def test_a_missing_folder_is_a_store_that_is_down_until_it_is_made(path, work, caplog):
+    path.parent.rmdir()
+    worker = work()
+    eventually(lambda: worker.reporter.met)
+    worker.fail(times=2)
+    assert worker.state() == "open"
+    (line,) = said(caplog)
+    assert "No such file or directory" in line
+    path.parent.mkdir()
+    eventually(lambda: worker.reporter.up, timeout=3)
+    other = work()
+    eventually(lambda: other.state() == "open", timeout=2)
+
+
 def test_an_empty_file_is_ours(path, work, caplog):
     path.touch()
     one, other = work(), work()
@@ -513,3 +527,82 @@ def test_a_child_holds_locks_of_its_own(path):
     assert answers == [True]
     assert sync(store)["documents"]["maintenance"]["body"] == "still"
     store.close()
+
+
+HAMMER = """
+    import itertools, json, os, random, sys, threading, time
+    sys.path.insert(0, {tests!r})
+    sys.setswitchinterval(1e-6)
+    from state.conftest import acquire, put, report, settle, sync, window
+    from flask_svc_infra.state.sqlite import SqliteStore
+    from flask_svc_infra.state.store import StoreError
+
+    store, chance, until = SqliteStore({path!r}, "default"), random.Random(), time.monotonic() + 1.2
+    parent, asked, refused, granted = os.getpid(), itertools.count(), [], []
+
+    def hammer(which):
+        for number in itertools.count():
+            if time.monotonic() > until:
+                return
+            permit = f"{{os.getpid()}}-{{which}}-{{number}}"
+            try:
+                next(asked)
+                answer = acquire(store, permit, epoch=0)
+                if answer["granted"]:
+                    granted.append((answer["record"]["epoch"], permit))
+                    time.sleep(chance.uniform(0, 0.01))  # for the others to try
+                    next(asked)
+                    settle(store, permit, "failure", epoch=answer["record"]["epoch"], recovery=0)
+                next(asked)
+                sync(store, report("other", run=1, calls=1, windows=(window(1, last=50),)), seen=-1)
+                if number % 10 == 0:
+                    next(asked)
+                    put(store, body=permit)
+            except StoreError as error:
+                refused.append(str(error))
+            time.sleep(chance.uniform(0.01, 0.03))
+
+    def threads(names):
+        made = [threading.Thread(target=hammer, args=(name,)) for name in names]
+        for thread in made:
+            thread.start()
+        return made
+
+    def work():
+        first = threads("ab")
+        time.sleep(max(0, until - 0.6 - time.monotonic()))
+        child = os.fork()
+        if child == 0:
+            first = threads("c")
+        for thread in first:
+            thread.join()
+        os.write(1, (json.dumps([next(asked), refused, granted]) + "\\n").encode())
+        if child:
+            os.waitpid(child, 0)
+        os._exit(0)
+
+    children = [os.fork() for _ in range(8) if os.getpid() == parent]
+    if os.getpid() == parent:
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        sys.exit(any(codes))
+    work()
+"""
+
+
+def test_eight_processes_with_threads_and_forks_disturb_each_other_in_nothing(path):
+    open_(SqliteStore(str(path), "default"))
+    source = textwrap.dedent(HAMMER).format(tests=str(Path(__file__).parent.parent), path=str(path))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", source], capture_output=True, text=True, timeout=60, check=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    permits: dict[int, set[str]] = {}
+    for _, _, granted in answers:
+        for epoch, permit in granted:
+            permits.setdefault(epoch, set()).add(permit)
+    assert max(len(each) for each in permits.values()) <= 3
+    assert len(permits) > 20
+    assert len(answers) == 16
+    asked, refused = sum(answer[0] for answer in answers), [text for answer in answers for text in answer[1]]
+    assert len(refused) <= asked / 200, f"of {asked} operations {len(refused)} had no turn: {refused[:3]}"
+    assert whole(path)
