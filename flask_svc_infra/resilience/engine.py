@@ -93,12 +93,14 @@ class Engine:
         if isinstance(generation, Closed):
             return generation
         shared = self.shared
-        allowed, grant = (True, None) if shared is None else shared.ask()
+        may_try, grant = (True, None) if shared is None else shared.ask()
         pass_: Pass | None = None
         change: Change | None = None
         with self._lock:
             now = self.clock()
-            if allowed or isinstance(machine.generation, Closed):
+            if shared is not None and grant is not None:
+                may_try = shared.holds(grant)
+            if may_try or not machine.would_try(now):
                 pass_, change = machine.admit(now)
             else:
                 machine.rejected += 1

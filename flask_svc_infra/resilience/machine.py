@@ -106,6 +106,11 @@ class Machine:
         self.rejected += 1
         return None, change
 
+    def would_try(self, now: float) -> bool:
+        """Tell whether the next call would be a trial, if there is a place for one."""
+        generation = self.generation
+        return isinstance(generation, HalfOpen) or (isinstance(generation, Open) and now >= generation.until)
+
     def _has_place(self, generation: HalfOpen, now: float) -> bool:
         trials = generation.trials
         if len(trials) < self.policy.half_open_max_calls:

@@ -87,7 +87,6 @@ class SharedCircuit:
         self._moves = 0
         self._closing = False
         self._accused = False
-        self._unclosed: int | None = None  # of which move the store does not know that it was a reset
         self._calls: deque[tuple[Closed, fleet_rules.Call]] = deque(maxlen=_LONGEST_REPORT)
         self._counting: object = self._machine.generation
         self._counted = self._machine.successes
@@ -395,7 +394,7 @@ class SharedCircuit:
         """In a forked child: the parent tells of what it has counted and asked."""
         self._asking = threading.Lock()
         self._ask_again = 0.0
-        self._unclosed = None
+        self._closing = False
         self._calls.clear()
         self._counted = self._machine.successes
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .store import decoded, encoded
 
@@ -20,6 +20,9 @@ __all__ = ["MAINTENANCE", "Document", "SharedDocument", "circuit_key", "order"]
 
 MAINTENANCE = "maintenance"
 """The key of the document that says whether maintenance is on."""
+
+LONGEST = 1000 * 365 * 86_400_000
+"""Milliseconds: a later end would be a number that no store can keep."""
 
 _logger = logging.getLogger("flask_svc_infra.state")
 
@@ -55,12 +58,13 @@ def order(
         what: the order in a word, for the journal.
         reason: why, as the person said.
         actor: who gives it.
-        duration: seconds to its end.
+        duration: seconds to its end; more than a thousand years are a thousand.
     """
-    milliseconds = None if duration is None else math.ceil(duration * 1000)
+    milliseconds = None if duration is None else min(LONGEST, math.ceil(duration * 1000))
     return {
         "key": key,
         "version": 0,
+        "age": 0,
         "body": encoded(body),
         "duration": milliseconds,
         "restore": False,
@@ -73,8 +77,9 @@ def order(
 class SharedDocument:
     """This process's copy of one document.
 
-    The newest version wins. An order given while the store does not answer holds here at once and is put
-    there when it answers; what a store that lost its data does not know any more is put back.
+    The order that was given last holds, by the store's clock: one that reaches the store late says how long
+    it was on its way. An order given while the store does not answer holds here at once and is put there when
+    it answers, unless a later one is there; what a store that lost its data does not know is put back.
 
     Args:
         reporter: talks to the store.
@@ -87,67 +92,109 @@ class SharedDocument:
         self._key = key
         self._apply = apply
         self._version = 0
-        self._known: tuple[Json, float] | None = None  # what version _version was put with, and its end
-        self._unsent: Json | None = None
+        self._known: _Order | None = None
+        self._unsent: _Order | None = None
+        self._ignored: str | None = None
 
     def put(
         self, body: Json, *, what: str, reason: str | None, actor: str, duration: float | None = None
     ) -> None:
         """Give an order that already holds in this process."""
         args = order(self._key, body, what=what, reason=reason, actor=actor, duration=duration)
-        self._unsent = args
-        self._reporter.submit(lambda store: self._send(store, args))
+        self._unsent = unsent = _Order(args, time.monotonic())
+        self._reporter.submit(lambda store: self._send(store, unsent))
 
-    def _send(self, store: Store | None, args: Json) -> None:
-        if store is None or self._unsent is not args:
+    def _send(self, store: Store | None, unsent: _Order) -> None:
+        if store is None or self._unsent is not unsent:
             return  # sent when everything is learned anew, or overtaken by a later one
-        found = store.act("put", {**args, "version": self._version})["document"]
+        found = store.act("put", unsent.sent_now() | {"version": self._version})["document"]
+        if self._unsent is not unsent:
+            return
         self._unsent = None
-        self._know(found)
+        if _same(found, unsent.said):
+            self._know(found)
+        else:
+            self._take(found)  # somebody has given a later one
 
     def learn(self, found: Json | None) -> None:
         """Take what the store holds; None when it holds nothing."""
-        unsent = self._unsent
+        unsent, known = self._unsent, self._known
         if unsent is not None:
             self._version = max(self._version, found["version"] if found else 0)
             self._reporter.submit(lambda store: self._send(store, unsent))
-        elif found is None or found["version"] < self._version:
+        elif found is None:
             self._put_back()
-        elif found["version"] > self._version:
-            body = decoded(found["body"])
-            if not isinstance(body, dict):
-                _logger.warning("the shared document '%s' cannot be read; it is ignored", self._key)
-                return
+        elif known is None or found["version"] > self._version:
+            self._take(found)
+        elif not _same(found, known.said):  # the store has lost its data, or fell back to an old copy
+            if found["age"] < known.age():
+                self._take(found)
+            else:
+                self._put_back()
+
+    def _take(self, found: Json) -> None:
+        body = decoded(found["body"])
+        if isinstance(body, dict):
             self._know(found)
             remaining = found["remaining"]
             self._apply(Document(body, found["actor"], None if remaining is None else remaining / 1000))
+        elif found["body"] != self._ignored:
+            self._ignored = found["body"]
+            _logger.warning("the shared document '%s' cannot be read; it is ignored", self._key)
 
-    def _know(self, found: Any) -> None:
+    def _know(self, found: Json) -> None:
         self._version = found["version"]
-        remaining = found["remaining"]
-        ends = math.inf if remaining is None else time.monotonic() + remaining / 1000
-        self._known = (found, ends)
+        said = {"body": found["body"], "actor": found["actor"], "duration": found["remaining"]}
+        self._known = _Order(said, time.monotonic(), found["age"])
 
     def _put_back(self) -> None:
-        if self._known is None:
+        known, version = self._known, self._version
+        if known is None:
             return
-        found, ends = self._known
-        left = ends - time.monotonic()
-        if left <= 0:
-            return
-        args = {
+        args = known.sent_now() | {
             "key": self._key,
-            "version": found["version"],
-            "body": found["body"],
+            "version": version,
             "restore": True,
-            "duration": None if ends == math.inf else math.ceil(left * 1000),
             "what": "restored",
             "reason": "the store had lost it",
-            "actor": found["actor"],
         }
+        if args["duration"] == 0:
+            return
 
         def put_back(store: Store | None) -> None:
-            if store is not None:
+            if store is not None and self._known is known:
                 store.act("put", args)
 
         self._reporter.submit(put_back)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """An order, and when it was known here.
+
+    Attributes:
+        said: the order, with ``duration`` in milliseconds from then, None if it has no end.
+        since: when that was, by this process's clock.
+        older: how long before it was given, in milliseconds.
+    """
+
+    said: Json
+    since: float
+    older: int = 0
+
+    def age(self) -> int:
+        """Return the milliseconds since it was given."""
+        return self.older + self._waited()
+
+    def sent_now(self) -> Json:
+        """Return it as the store's ``put`` takes it: with its age, and with what is left of its duration."""
+        duration = self.said["duration"]
+        left = None if duration is None else max(0, duration - self._waited())
+        return self.said | {"age": self.age(), "duration": left}
+
+    def _waited(self) -> int:
+        return math.floor((time.monotonic() - self.since) * 1000)
+
+
+def _same(found: Json, said: Json) -> bool:
+    return bool(found["body"] == said["body"] and found["actor"] == said["actor"])

@@ -314,8 +314,8 @@ def _document(shelf: Shelf, now: int, key: str) -> Json | None:
 
 def _given(found: Json, now: int) -> int:
     """Return when an order was given; one from the future was given by another clock, long ago."""
-    at = found.get("at")
-    return at if _whole(at, 0, now) else 0
+    at: int = found["at"] if _whole(found.get("at"), 0, now) else 0
+    return at
 
 
 def _put(shelf: Shelf, now: int, args: Json) -> Json:

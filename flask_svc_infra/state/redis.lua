@@ -24,8 +24,14 @@ local function write(key, name, value)
   redis.call('PEXPIRE', key, FARTHEST)
 end
 
+local function revision_of()
+  local text = redis.call('GET', REVISION)
+  local revision = text and string.find(text, '^%d+$') and tonumber(text) or 0
+  return whole(revision, 1, LARGEST) and revision or 0
+end
+
 local function change(kind, name, what, reason)
-  if redis.call('EXISTS', REVISION) == 0 then redis.call('SET', REVISION, string.format('%.0f', now)) end
+  if revision_of() == 0 then redis.call('SET', REVISION, string.format('%.0f', now)) end
   local revision = redis.call('INCR', REVISION)
   redis.call('PEXPIRE', REVISION, FARTHEST)
   redis.call('LPUSH', JOURNAL, cjson.encode({
@@ -90,16 +96,33 @@ local function enter(record, state, reason)
   save(record, old)
 end
 
-local function slide(kept, window, calls)
+local function buckets_of(value)
   local buckets = {}
-  if type(kept) == 'table' then
-    for _, each in ipairs(kept) do
+  if type(value) == 'table' then
+    for _, each in ipairs(value) do
       if type(each) == 'table' and #each == 3 and whole(each[1], 0, LARGEST) and whole(each[2], 0, LARGEST)
         and whole(each[3], 0, LARGEST) then
-        buckets[#buckets + 1] = each
+        buckets[#buckets + 1] = { each[1], each[2], each[3] }
       end
     end
   end
+  return buckets
+end
+
+local function tally_of(name, epoch)
+  local found, windows = read(TALLIES, name), {}
+  if not found or not whole(found.epoch, epoch, epoch) or not whole(found.run, 0, LARGEST)
+    or type(found.windows) ~= 'table' then
+    return { epoch = epoch, run = 0, windows = {} }
+  end
+  for key, value in pairs(found.windows) do
+    local buckets = buckets_of(value)
+    if type(key) == 'string' and #buckets > 0 then windows[key] = buckets end
+  end
+  return { epoch = epoch, run = found.run, windows = windows }
+end
+
+local function slide(buckets, window, calls)
   local last, tick = window.last, 0
   if last == 0 then tick = math.floor(now * BUCKETS / window.span) end
   if calls > 0 then
@@ -129,14 +152,10 @@ local function count(report)
     for index = 1, #report.windows do sums[index] = { 0, 0 } end
     return { run = 0, windows = sums }
   end
-  local tally = read(TALLIES, report.name)
-  if not tally or tally.epoch ~= report.epoch or not whole(tally.run, 0, LARGEST)
-    or type(tally.windows) ~= 'table' then
-    tally = { epoch = report.epoch, run = 0, windows = {} }
-  end
+  local tally = tally_of(report.name, report.epoch)
   tally.run = report.succeeded and report.run or tally.run + report.run
   for index, window in ipairs(report.windows) do
-    local buckets, hits, total = slide(tally.windows[window.id], window, report.calls)
+    local buckets, hits, total = slide(tally.windows[window.id] or {}, window, report.calls)
     tally.windows[window.id], sums[index] = buckets, { hits, total }
   end
   write(TALLIES, report.name, tally)
@@ -151,7 +170,8 @@ local function document_of(key)
   end
   local remaining = cjson.null
   if found['until'] > 0 then remaining = math.max(0, found['until'] - now) end
-  return { version = found.version, body = found.body, actor = found.actor, remaining = remaining }
+  local at = whole(found.at, 0, now) and found.at or 0
+  return { version = found.version, body = found.body, actor = found.actor, remaining = remaining, age = now - at }
 end
 
 local operations = {}
@@ -161,8 +181,7 @@ function operations.sync()
   if args.probe then write(TALLIES, '', { at = now }) end
   local reply = { tallies = {} }
   for index, report in ipairs(args.reports) do reply.tallies[index] = count(report) end
-  local revision = tonumber(redis.call('GET', REVISION) or '0')
-  if not whole(revision, 0, LARGEST) then revision = 0 end
+  local revision = revision_of()
   reply.revision = revision
   if revision ~= args.seen then
     reply.records, reply.documents, reply.ignored = {}, {}, {}
@@ -239,25 +258,28 @@ end
 
 function operations.put()
   local held = document_of(args.key)
-  local version = held and held.version or 0
-  if args.restore then
-    if version >= args.version then return { document = held or cjson.null } end
-    version = args.version
-  else
-    version = math.max(version, args.version) + 1
+  local version = args.restore and args.version or args.version + 1
+  if held then
+    local known = held.body == args.body and held.actor == args.actor
+    if held.age < args.age or args.restore and (known or held.age == args.age) then
+      return { document = held }
+    end
+    version = math.max(version, held.version + 1)
   end
+  version = math.min(version, LARGEST)
   local stop = 0
   if args.duration ~= cjson.null then stop = now + args.duration end
-  write(DOCUMENTS, args.key, { version = version, body = args.body, actor = args.actor, ['until'] = stop })
+  write(DOCUMENTS, args.key, { version = version, body = args.body, actor = args.actor, ['until'] = stop,
+    at = math.max(0, now - args.age) })
   change('document', args.key, args.what, args.reason)
-  return { document = document_of(args.key) }
+  return { document = document_of(args.key) or cjson.null }
 end
 
 function operations.journal()
   local entries = {}
   for _, text in ipairs(redis.call('LRANGE', JOURNAL, 0, args.limit - 1)) do
     local good, entry = pcall(cjson.decode, text)
-    if good and type(entry) == 'table' then entries[#entries + 1] = entry end
+    if good and type(entry) == 'table' and pcall(cjson.encode, entry) then entries[#entries + 1] = entry end
   end
   return { entries = entries }
 end

@@ -129,10 +129,14 @@ class Reporter:
         return None if since is None else time.monotonic() - since
 
     def relearn(self) -> None:
-        """Have everything told again: there is someone who has not heard it."""
-        self._seen = -1
+        """Have everything told again, soon: there is someone who has not heard it."""
+        self.unlearn()
         if self._thread is not None:
             self.ring()
+
+    def unlearn(self) -> None:
+        """Have everything told again by the next sync; for members, while they report."""
+        self._seen = -1
 
     def start(self) -> None:
         """Begin to poll, if that has not begun."""

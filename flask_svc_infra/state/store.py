@@ -125,13 +125,16 @@ class _Dictionaries:
 
 
 def encoded(value: Any) -> str:
-    """Return *value* as JSON."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Return *value* as JSON in UTF-8; what UTF-8 has no bytes for, half a surrogate pair, becomes ``?``."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def decoded(text: Any) -> Any:
-    """Return what JSON *text* says, or None when it is none."""
-    if not isinstance(text, str | bytes):
+    """Return what JSON *text* says, or None when it is none; bytes that are not UTF-8 become U+FFFD."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    if not isinstance(text, str):
         return None
     try:
         return json.loads(text)

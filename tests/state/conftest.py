@@ -21,6 +21,14 @@ def quick_polls(monkeypatch):
     monkeypatch.setattr(reporter, "POLL", (0.2, 0.22))
 
 
+@pytest.fixture
+def said(caplog) -> Callable[[], list[str]]:
+    """Return the lines that the state store's thread has written."""
+    return lambda: [
+        record.getMessage() for record in caplog.records if record.name == "flask_svc_infra.state"
+    ]
+
+
 KINDS = ["memory", "sqlite", "valkey"]
 if shutil.which("redis-server"):
     KINDS.append("redis")
@@ -161,6 +169,7 @@ def put(store: Store, key: str = "maintenance", body: str = "{}", **changed: Any
     args = {
         "key": key,
         "version": 0,
+        "age": 0,
         "body": body,
         "duration": None,
         "restore": False,

@@ -13,6 +13,7 @@ from flask_svc_infra.state.store import MemoryStore
 from flask_svc_infra.state.urls import open_store
 
 HOUR = 3_600_000
+MINUTE = 60_000
 names = st.sampled_from(["a", "b"])
 epochs = st.integers(0, 6)
 # Durations of none or an hour: what is over and what is not does not depend on when it is asked.
@@ -102,20 +103,25 @@ steps = st.one_of(
             }
         ),
     ),
-    st.tuples(
-        st.just("put"),
-        st.fixed_dictionaries(
-            {
-                "key": names,
-                "version": epochs,
-                "body": st.text(max_size=5),
-                "restore": st.booleans(),
-                "duration": st.sampled_from([None, 10 * HOUR]),
-                "what": st.just("x"),
-                "reason": st.sampled_from([None, "r"]),
-                "actor": st.just("me"),
-            }
-        ),
+    *(
+        st.tuples(
+            st.just("put"),
+            st.fixed_dictionaries(
+                {
+                    "key": names,
+                    "version": epochs,
+                    "body": st.text(max_size=5),
+                    "restore": st.just(restore),
+                    # Minutes apart: who was first does not depend on how long a step takes.
+                    "age": st.sampled_from(ages),
+                    "duration": st.sampled_from([None, 10 * HOUR]),
+                    "what": st.just("x"),
+                    "reason": st.sampled_from([None, "r"]),
+                    "actor": st.just("me"),
+                }
+            ),
+        )
+        for restore, ages in [(False, [0, 2 * MINUTE]), (True, [MINUTE, 3 * MINUTE])]
     ),
     st.tuples(st.just("journal"), st.just({"limit": 20})),
 )
@@ -134,6 +140,8 @@ def comparable(value):
         kept = {k: comparable(v) for k, v in value.items() if k not in {"at", "revision"}}
         if "remaining" in kept:
             kept["remaining"] = kept["remaining"] and kept["remaining"] > HOUR // 2
+        if "age" in kept:
+            kept["age"] = round(kept["age"] / MINUTE)
         return kept or []
     return [comparable(each) for each in value] if isinstance(value, list) else value
 

@@ -199,15 +199,29 @@ def test_documents_the_newest_wins(make_store):
     assert sync(one)["documents"]["maintenance"]["body"] == '{"mode":"off"}'
 
 
-def test_documents_are_restored_only_if_newer(store):
-    put(store, body="new", version=5)
-    assert put(store, body="old", version=6, restore=True)["body"] == "new"
-    assert put(store, body="newest", version=7, restore=True) == {
+def test_a_document_is_restored_unless_a_later_order_is_there(store):
+    put(store, body="new", age=5_000)
+    assert put(store, body="old", version=6, restore=True, age=9_000)["body"] == "new"
+    assert put(store, body="newest", version=7, restore=True, age=1_000) | {"age": 0} == {
         "version": 7,
         "body": "newest",
         "actor": "cli",
         "remaining": None,
+        "age": 0,
     }
+
+
+def test_an_order_that_was_long_on_its_way_does_not_undo_a_later_one(make_store):
+    put(make_store(), body="given since")
+    late = put(make_store(), body="given before", age=60_000)
+    assert (late["body"], late["version"]) == ("given since", 1)
+    assert put(make_store(), body="given now", age=0)["body"] == "given now"
+
+
+def test_versions_never_outgrow_what_can_be_kept(store):
+    largest = 10**14 - 1
+    assert put(store, version=largest)["version"] == largest
+    assert put(store, body="next", version=largest)["body"] == "next"
 
 
 def test_documents_may_end(store):

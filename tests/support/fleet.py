@@ -9,8 +9,10 @@ from flask_svc_infra.state.reporter import Reporter
 class Worker:
     """What a process has: its circuits and its reporter."""
 
+    reporter_class = Reporter
+
     def __init__(self, store, host="a"):
-        self.reporter = Reporter(store)
+        self.reporter = self.reporter_class(store)
         self.breakers = Breakers()
         self.breakers.share(self.reporter)
         self.breakers._shared._host = host
