@@ -112,6 +112,10 @@ class _Pair(TripRule):
         return self.one.timed or self.other.timed
 
 
+def _within(rule: TripRule) -> str:
+    return f"({rule})" if isinstance(rule, _Pair) else str(rule)
+
+
 class _Either(_Pair):
     def start(self, now: float) -> Tally:
         return Either(self.one.start(now), self.other.start(now))
@@ -120,7 +124,7 @@ class _Either(_Pair):
         return f"({self.one!r} | {self.other!r})"
 
     def __str__(self) -> str:
-        return f"({self.one}) or ({self.other})"
+        return f"{_within(self.one)}, or {_within(self.other)}"
 
 
 class _Both(_Pair):
@@ -131,7 +135,7 @@ class _Both(_Pair):
         return f"({self.one!r} & {self.other!r})"
 
     def __str__(self) -> str:
-        return f"({self.one}) and ({self.other})"
+        return f"{_within(self.one)}, and {_within(self.other)}"
 
 
 class _Never(TripRule):
