@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,17 @@ def test_imports_go_one_way():
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_layers_in_the_documentation_are_those_that_are_checked():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    checked = config["importlinter:contract:layers"]["layers"].split("\n")
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = page.partition("## Layers\n\n```\n")[2].partition("```")[0].splitlines()
+    assert [re.split(r"\s{2,}", line)[0] for line in drawn] == [
+        re.sub(r"flask_svc_infra\.|[()]", "", line) for line in checked if line
+    ]
 
 
 def test_the_suite_runs_against_the_installed_wheel():

@@ -23,8 +23,8 @@ _BACKSLASHED = frozenset("\\^[]")
 URL_RULE = "(?:[^|<]|<[^>]*>)*"
 """Matches a URL rule in a path label and stops at the class: in a rule ``|`` is only within ``<...>``.
 
-So the class ``b`` is not taken for the end of the class ``a|b``. (Werkzeug takes a ``|`` elsewhere too, but no
-client may send one unescaped, and nobody writes such a rule.)
+So the class ``b`` is not taken for the end of the class ``a|b``. (Werkzeug takes a ``|`` elsewhere too, but
+no client may send one unescaped, and nobody writes such a rule.)
 """
 
 
