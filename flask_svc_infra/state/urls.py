@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigurationError, MissingDriverError
+from .redis_urls import OptionError
 from .store import MemoryStore
 
 if TYPE_CHECKING:
@@ -14,38 +15,45 @@ if TYPE_CHECKING:
 __all__ = ["open_store"]
 
 _CURE = "Use memory://, sqlite:////absolute/path.db, redis://host:6379/0 or rediss://…"
-_REDIS = frozenset({"redis", "rediss", "unix", "redis+sentinel"})
+_REDIS = frozenset({"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
 
 
 def open_store(url: str, *, namespace: str = "default") -> Store:
     """Make the store at *url*; nothing is connected to, opened or created yet.
 
     Args:
-        url: ``memory://``, ``sqlite:///path``, or a Redis URL.
+        url: ``memory://``, ``sqlite:////absolute/path``, or a Redis URL.
         namespace: whose state it is.
 
     Raises:
         ConfigurationError: the URL cannot be read; it is not shown, for it may hold a password.
         MissingDriverError: it is a Redis URL and redis-py is not installed.
     """
+    flaw = "that names no store"
     try:
         parts = urlsplit(url)
         scheme = parts.scheme
         if scheme == "memory" and not parts.netloc and not parts.path:
             return MemoryStore()
-        if scheme == "sqlite" and not parts.netloc and len(parts.path) > 1 and not parts.query:
+        if scheme == "sqlite" and len(parts.path) > 1 and not (parts.netloc or parts.query or parts.fragment):
             from .sqlite import SqliteStore
 
-            return SqliteStore(unquote(parts.path)[1:], namespace)
+            path = unquote(parts.path)[1:]
+            if path.startswith("/") and not path.endswith("/") and "\0" not in path:
+                return SqliteStore(path, namespace)
+            if not path.startswith("/"):
+                flaw = "whose path is relative: each process would take it from its own folder"
         if scheme in _REDIS:
             from .redis import RedisStore
 
             return RedisStore(url, namespace)
     except ImportError:
         raise MissingDriverError("shared state on Redis", module="redis", extra="redis") from None
+    except OptionError as option:
+        flaw = f"whose option '{option}' cannot be used"
     except ValueError:
         scheme = ""
     what = f"a '{scheme}' URL" if scheme else "no URL"
     raise ConfigurationError(
-        f"SVC_INFRA_STATE_URL is {what} that names no store (it is not shown); nothing was mounted. {_CURE}"
+        f"SVC_INFRA_STATE_URL is {what} {flaw} (it is not shown); nothing was mounted. {_CURE}"
     ) from None

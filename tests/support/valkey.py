@@ -22,13 +22,17 @@ def _binary() -> Path:
 class ValkeyServer:
     """One Valkey server without persistence.
 
+    Args:
+        arguments: what to add to its command line; more may be appended to ``.arguments`` before a restart.
+
     Attributes:
         url: ``redis://127.0.0.1:PORT/0``; stays the same over restarts.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
+        self.arguments = list(arguments)
         self._folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self._log = self._folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,6 +64,7 @@ class ValkeyServer:
             return
         unsaved = ["--save", "", "--appendonly", "no"]
         argv = [self.binary(), "--port", str(self.port), "--bind", self.host, *unsaved]
+        argv += self.arguments
         self._process = spawn(argv, log=self._log, cwd=self._folder)
         with started(self._process, self._log):
             eventually(self._answers, timeout=30, message=f"Valkey on port {self.port} did not answer")
@@ -118,4 +123,4 @@ class ValkeyServer:
     def _answers(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"Valkey exited with {self._process.returncode} before it answered")
-        return self.command("PING") == b"+PONG"
+        return self.command("PING").startswith((b"+PONG", b"-NOAUTH"))
