@@ -15,7 +15,7 @@ from flask_svc_infra.state.urls import open_store
     ("url", "kind", "shown"),
     [
         ("memory://", MemoryStore, "memory://"),
-        ("sqlite:///state.db", SqliteStore, "sqlite:///state.db"),
+        ("sqlite:////a%20b/100%25/zust%C3%A4nde.db", SqliteStore, "sqlite:////a b/100%/zustände.db"),
         ("sqlite:////var/lib/state.db", SqliteStore, "sqlite:////var/lib/state.db"),
         ("redis://localhost", RedisStore, "redis://localhost"),
         ("redis://:hunter2secret@cache:6380/3", RedisStore, "redis://cache:6380/3"),
@@ -41,6 +41,11 @@ def test_urls(url, kind, shown):
         "sqlite://",
         "sqlite:///",
         "sqlite://host/x",
+        "sqlite:////x.db?mode=ro",
+        "sqlite:////x#1.db",
+        "sqlite:////x/",
+        "sqlite:////x%00.db",
+        "sqlite:///:memory:",
         "postgres://:hunter2secret@x/y",
         "http://x",
         "redis://:hunter2secret@cache:port",
@@ -55,6 +60,11 @@ def test_what_names_no_store_is_refused_without_being_shown(url):
         open_store(url)
     assert "hunter2secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_relative_path_would_be_another_file_in_each_folder_and_is_refused():
+    with pytest.raises(ConfigurationError, match="each process would take it from its own folder"):
+        open_store("sqlite:///state.db")
 
 
 def test_errors_name_no_credentials(valkey):
