@@ -409,6 +409,20 @@ def test_no_stranger_reads_the_file(path, umask, mode):
     store.close()
 
 
+def test_polls_write_once_a_second_however_many_poll(path):
+    stores = [SqliteStore(str(path), "default") for _ in range(4)]
+    put(stores[0])
+    reader = sqlite3.connect(path)
+    began, written = time.monotonic(), set()
+    for turn in range(40):
+        sync(stores[turn % 4], seen=-1)
+        written |= set(reader.execute("SELECT value FROM svc_infra_state WHERE name = 'written'"))
+    assert 1 <= len(written) <= 1 + (time.monotonic() - began)
+    reader.close()
+    for store in stores:
+        store.close()
+
+
 def test_a_stopped_process_in_a_transaction_is_a_store_that_hangs(path, work):
     one, other = work(), work()
     eventually(lambda: one.reporter.up and other.reporter.up)
