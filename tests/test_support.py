@@ -45,6 +45,19 @@ def test_postgres_comes_back_on_its_port_after_kill_and_restart(postgres):
     assert _select_one(postgres.url) == 1
 
 
+def test_postgres_comes_back_though_a_backend_outlives_its_master(postgres):
+    """A backend has a session of its own: one forked while the server is killed keeps the shared memory."""
+    connection = psycopg2.connect(postgres.url)
+    backend = connection.get_backend_pid()
+    os.kill(backend, signal.SIGSTOP)
+    os.kill(postgres.pid, signal.SIGKILL)
+    eventually(lambda: not alive(postgres.pid))
+    postgres.restart()
+    connection.close()
+    assert not alive(backend)
+    assert _select_one(postgres.url) == 1
+
+
 def test_stopped_postgres_takes_connections_and_answers_none(postgres):
     postgres.stop()
     with socket.create_connection((postgres.host, postgres.port), timeout=1) as connection:

@@ -10,10 +10,12 @@ import socket
 import struct
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from .guardian import processes
 from .processes import eventually, finish, free_port, freeze, package_folder, spawn, started, thaw
 from .proxy import FaultProxy
 
@@ -109,6 +111,7 @@ class PostgresServer:
         if self._process is not None:
             finish(self._process)
             self._process = None
+        eventually(self._orphans_are_gone, message="PostgreSQL's orphans did not die")
 
     def restart(self) -> None:
         """Kill the server if it runs, and start it on the same port with the same data."""
@@ -155,6 +158,21 @@ class PostgresServer:
                 "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\n"
                 "shared_buffers = 16MB\nmax_connections = 100\n"
             )
+
+    def _orphans_are_gone(self) -> bool:
+        """Kill what works in the data folder; tell whether nothing does.
+
+        Every backend has a session of its own. One that was forked while the server was being killed has no
+        parent any more, and the shared memory that the next server wants.
+        """
+        data = str(self._folder / "data")
+        orphans = []
+        for process in processes():
+            with suppress(OSError):  # it has gone, or is somebody else's
+                if os.readlink(f"/proc/{process}/cwd") == data:
+                    orphans.append(process)
+                    os.kill(process, signal.SIGKILL)
+        return not orphans
 
     def _answers(self) -> bool:
         """Speak the protocol's first two messages; 'R' (authentication) means connections are accepted."""
