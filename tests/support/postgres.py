@@ -169,7 +169,7 @@ class PostgresServer:
         orphans = []
         for process in processes():
             with suppress(OSError):  # it has gone, or is somebody else's
-                if os.readlink(f"/proc/{process}/cwd") == data:
+                if str(Path(f"/proc/{process}/cwd").readlink()) == data:
                     orphans.append(process)
                     os.kill(process, signal.SIGKILL)
         return not orphans
