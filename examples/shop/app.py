@@ -2,17 +2,21 @@
 
     gunicorn -c python:flask_svc_infra.gunicorn 'shop.app:create_app()'
 
-Where things are comes from the environment: ``SHOP_DATABASE_URL``, ``SHOP_CACHE_URL``, ``SHOP_PAYMENTS_URL``.
+Where things are comes from the environment: ``SHOP_DATABASE_URL``, ``SHOP_CACHE_URL``, ``SHOP_PAYMENTS_URL``;
+so does the password of the operations page, ``SHOP_CONSOLE_PASSWORD``.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import requests
-from flask import Flask, abort, request
+from flask import Flask, Request, abort, request
+from werkzeug.datastructures import WWWAuthenticate
 
 from flask_svc_infra import SLO, RetryExhaustedError, SvcInfra
 from flask_svc_infra.health import (
@@ -42,6 +46,22 @@ def classify(rule: str, method: str) -> str:
     return "public" if method == "GET" else "checkout"
 
 
+def knows(password: str) -> Callable[[Request, str], bool]:
+    """Say who may operate the shop: whoever knows *password*; without one, nobody. Anybody may scrape."""
+
+    def may_operate(request: Request, action: str) -> bool:
+        if action == "metrics":
+            return True
+        given = request.authorization
+        if given is not None and given.type == "basic" and given.password is not None:
+            right = hmac.compare_digest(given.password.encode(), password.encode())
+            if right and password:
+                return True
+        return abort(401, www_authenticate=WWWAuthenticate("basic", {"realm": "the shop's operations"}))
+
+    return may_operate
+
+
 def create_app() -> Flask:
     """Make the app: what it needs, what watches over it, what it does."""
     app = Flask(__name__)
@@ -49,7 +69,8 @@ def create_app() -> Flask:
     app.config.from_prefixed_env("SHOP")
     database, cache, payment_api = (app.config[f"{name}_URL"] for name in ("DATABASE", "CACHE", "PAYMENTS"))
 
-    infra = SvcInfra(slos=OBJECTIVES, route_classifier=classify)
+    may_operate = knows(str(app.config.get("CONSOLE_PASSWORD", "")))
+    infra = SvcInfra(slos=OBJECTIVES, route_classifier=classify, authorize=may_operate)
     breaker = infra.breaker(
         "payments", failure_threshold=5, recovery_timeout=app.config.get("RECOVERY_TIMEOUT", 5.0)
     )

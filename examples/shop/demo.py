@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -82,11 +83,16 @@ def _run(options: argparse.Namespace, stack: ExitStack) -> None:
         "SHOP_DATABASE_URL": postgres.url,
         "SHOP_CACHE_URL": valkey.url,
         "SHOP_PAYMENTS_URL": api,
+        "SHOP_CONSOLE_PASSWORD": f"shop-{secrets.token_hex(4)}",
+        "FLASK_SVC_INFRA_CONSOLE": "on",
+        "FLASK_SVC_INFRA_STATE_URL": f"sqlite:///{folder / 'state.db'}",
     }
     _serve_payments(stack, folder, environ, api)
     _serve_shop(stack, folder, environ, port, options.workers)
 
-    print(_instructions(f"http://{HOST}:{port}", api, postgres.pid, valkey.pid, folder), flush=True)
+    password = environ["SHOP_CONSOLE_PASSWORD"]
+    shop = f"http://{HOST}:{port}"
+    print(_instructions(shop, api, postgres.pid, valkey.pid, folder, password=password), flush=True)
     traffic = Traffic(HOST, port, rate=options.rate)
     stack.callback(traffic.stop)
     traffic.start()
@@ -142,12 +148,13 @@ def _port(wanted: int) -> int:
     return free_port()
 
 
-def _instructions(shop: str, api: str, postgres: int, valkey: int, folder: Path) -> str:
+def _instructions(shop: str, api: str, postgres: int, valkey: int, folder: Path, *, password: str) -> str:
     return f"""
   Look at
     {shop}/                    the shop
     {shop}/_health/ready       readiness, with every check
     {shop}/metrics             Prometheus metrics, of all workers
+    {shop}/_ops/console        the operations page (any user, password {password})
     {folder}/shop.log    the workers' log
 
   Break it, in another terminal

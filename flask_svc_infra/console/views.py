@@ -39,6 +39,7 @@ __all__ = ["add_console"]
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_BODY = 16_384
 """Bytes: a name and a reason, percent-encoded."""
+_CHOICES = ("circuit", "maintenance")
 _REFRESH = range(5, 3601)
 _STYLE_LASTS = "public, max-age=3600"
 
@@ -163,7 +164,8 @@ class _Console:
         asked = _request()
         if not self._access.allows(asked, LOOK):
             return _words(_FORBIDDEN, "not authorized to look at the console")
-        return self._render(asked, asked.args)
+        # Which form is shown, and no more: a link must not fill in what its reader would then send.
+        return self._render(asked, {key: asked.args[key] for key in _CHOICES if key in asked.args})
 
     def order(self, **_: Any) -> Response:
         """Do what a form asks, and lead back to the page, which shows what came of it."""

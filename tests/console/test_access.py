@@ -224,6 +224,19 @@ def test_nothing_is_changed_by_looking(console):
     assert untouched(worker)
 
 
+def test_a_link_fills_in_nothing_its_reader_would_send(console):
+    worker = console()
+    for query in (
+        "?circuit=payments&action=breaker.force_open&reason=evil",
+        "?maintenance&mode=full&minutes=5&reason=evil",
+    ):
+        page = worker.page(query)
+        assert len(page.forms) == 1
+        assert not [node for node in page.tree.all("input") if "checked" in node.attributes]
+        assert set(page.filled("reason")) == {""}
+        assert "evil" not in page.text
+
+
 # Bodies
 
 

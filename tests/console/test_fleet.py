@@ -70,7 +70,8 @@ def test_an_order_at_one_worker_reaches_all_and_the_journal_says_who_and_why(
     page = Reader(server.get("/_ops/console", headers=HEADERS).text).open[0]
     journal = page.one("section", **{"aria-labelledby": "journal"}).one("tbody").all("tr")
     entries = [[cell.text for cell in row.children if not isinstance(cell, str)][1:] for row in journal]
-    assert entries[:3] == [
+    ordered = [entry for entry in entries if "->" not in entry[1]]
+    assert ordered[:3] == [
         ["maintenance", "full", "console:ann", "we move the database"],
         ["payments", "reset", "console:ann", "-"],
         ["payments", "forced open", "console:ann", "the provider asked"],

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,12 +116,35 @@ def test_demo_breaks_and_recovers_and_stops_everything_at_ctrl_c(demo: Demo):
     eventually(lambda: demo.metric("circuit_breaker_state", name="payments", state="closed") == 1, timeout=10)
     assert "circuit open" in demo.output.read_text()
 
+    _operate(demo)
+
     started = guardian.tree(demo.process.pid)
     assert len(started) > 5
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(30) == 0
     eventually(lambda: not [pid for pid in started if alive(pid)], message=f"of {started} some are alive")
     assert "everything it started has stopped" in demo.output.read_text()
+
+
+def _operate(demo: Demo) -> None:
+    """Switch maintenance on and off at the operations page, as README says."""
+    assert demo.get("/_ops/console").status == 401
+    found = re.search(r"password (shop-\w+)", demo.output.read_text())
+    assert found is not None
+    credentials = b64encode(f"ann:{found[1]}".encode()).decode()
+    headers = {
+        "Authorization": f"Basic {credentials}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    page = request(f"{demo.shop}/_ops/console", headers=headers)
+    assert page.status == 200
+    assert "payments" in page.text
+    for order, status in (
+        ("action=maintenance.enable&mode=full&reason=demo", 503),
+        ("action=maintenance.disable", 200),
+    ):
+        assert request(f"{demo.shop}/_ops/console", "POST", body=order, headers=headers).status == 303
+        eventually(lambda wanted=status: {demo.get("/").status for _ in range(16)} == {wanted}, timeout=5)
 
 
 def _refused(demo: Demo) -> Reply | None:
