@@ -30,8 +30,17 @@ local function revision_of()
   return whole(revision, 1, LARGEST) and revision or 0
 end
 
+-- Where there is a revision these are there too, if only to be missed: a server short of memory drops whole keys.
+local function mark()
+  write(RECORDS, '', {})
+  write(DOCUMENTS, '', {})
+end
+
 local function change(kind, name, what, reason)
-  if revision_of() == 0 then redis.call('SET', REVISION, string.format('%.0f', now)) end
+  if revision_of() == 0 then
+    redis.call('SET', REVISION, string.format('%.0f', now))
+    mark()
+  end
   local revision = redis.call('INCR', REVISION)
   redis.call('PEXPIRE', REVISION, FARTHEST)
   redis.call('LPUSH', JOURNAL, cjson.encode({
@@ -177,8 +186,12 @@ end
 local operations = {}
 
 function operations.sync()
-  redis.call('HDEL', RECORDS, '') -- does nothing, as a writer: a replica must not pass for the store
-  if args.probe then write(TALLIES, '', { at = now }) end
+  if args.probe then write(TALLIES, '', { at = now }) end -- first: a full server refuses only a first write
+  redis.call('HDEL', TALLIES, '') -- as a writer: a replica must not pass for the store
+  if redis.call('EXISTS', RECORDS, DOCUMENTS) < 2 and revision_of() > 0 then
+    mark() -- what was dropped is told again by those who know it
+    redis.call('PUBLISH', ARGV[3], redis.call('INCR', REVISION))
+  end
   local reply = { tallies = {} }
   for index, report in ipairs(args.reports) do reply.tallies[index] = count(report) end
   local revision = revision_of()
@@ -187,11 +200,12 @@ function operations.sync()
     reply.records, reply.documents, reply.ignored = {}, {}, {}
     for _, name in ipairs(redis.call('HKEYS', RECORDS)) do
       local record = record_of(name)
-      if record then reply.records[name] = shown(record) else table.insert(reply.ignored, name) end
+      if record then reply.records[name] = shown(record)
+      elseif name ~= '' then table.insert(reply.ignored, name) end
     end
     for _, key in ipairs(redis.call('HKEYS', DOCUMENTS)) do
       reply.documents[key] = document_of(key)
-      if not reply.documents[key] then table.insert(reply.ignored, key) end
+      if not reply.documents[key] and key ~= '' then table.insert(reply.ignored, key) end
     end
     -- Whoever is new, or hears of a change, also keeps what never changes from running out.
     for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, FARTHEST) end

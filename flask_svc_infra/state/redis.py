@@ -30,8 +30,8 @@ class RedisStore:
     Operations are made by one thread at a time.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://`` or ``rediss+sentinel://``; see
-            :mod:`flask_svc_infra.state.redis_urls`.
+        url: ``redis://``, ``rediss://`` (TLS), ``unix://``, ``redis+sentinel://`` or ``rediss+sentinel://``:
+            see :mod:`flask_svc_infra.state.redis_urls`.
         namespace: in every key, within braces, so that a cluster keeps them together.
     """
 
@@ -72,7 +72,7 @@ class RedisStore:
         return reply
 
     def bell(self) -> int | None:
-        """Return the socket of a subscription; None while there is none to be had, and once when it was cut."""
+        """Return the socket of a subscription; None while there is none, and once when it was cut."""
         if not self._clients:
             return None
         if self._cut:
@@ -92,7 +92,10 @@ class RedisStore:
             return None
 
     def heard(self) -> None:
-        """Read what the subscription has to say. If it is cut, the next operation tells whether the store is."""
+        """Read what the subscription has to say.
+
+        One that is cut is made anew; the next operation tells whether the store itself answers.
+        """
         listener = self._listener
         try:
             while listener is not None and listener.get_message(timeout=0) is not None:

@@ -2,8 +2,8 @@
 
 ``redis://user:password@host:6379/0``, ``rediss://…`` (TLS) and ``unix://…`` are redis-py's, with the options
 it takes in them (``?ssl_ca_certs=/etc/ssl/shop.pem&socket_timeout=0.2``). Through Sentinels:
-``redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/service/0``, or ``rediss+sentinel://…``. There
-the credentials are the server's; the Sentinels' own, if they have any, are ``?sentinel_username=`` and
+``redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/service/0``, or ``rediss+sentinel://…``.
+There the credentials are the server's; the Sentinels' own, if they have any, are ``?sentinel_username=`` and
 ``?sentinel_password=``. The options of sockets and of TLS hold for the Sentinels too.
 """
 
@@ -77,7 +77,6 @@ def _brief() -> dict[str, Any]:
 
 
 def _through_sentinels(parts: SplitResult) -> Callable[[], list[redis.Redis]]:
-    from redis.connection import parse_url
     from redis.sentinel import Sentinel
 
     user, _, netloc = parts.netloc.rpartition("@")
@@ -85,7 +84,7 @@ def _through_sentinels(parts: SplitResult) -> Callable[[], list[redis.Redis]]:
     service, _, database = parts.path.strip("/").partition("/")
     if not service or not (database or "0").isdigit():
         raise ValueError("a Sentinel URL ends in /service or /service/database")
-    given: dict[str, Any] = parse_url(f"redis://{user}@sentinel/{database or 0}?{parts.query}")
+    given = _options(f"redis://{user}@sentinel/{database or 0}?{parts.query}")
     del given["host"]
     tls = parts.scheme == "rediss+sentinel"
     theirs = {key: value for key, value in given.items() if key.startswith(("socket_", "ssl_"))}
@@ -98,6 +97,13 @@ def _through_sentinels(parts: SplitResult) -> Callable[[], list[redis.Redis]]:
         return [master, *sentinel.sentinels]
 
     return make
+
+
+def _options(url: str) -> dict[str, Any]:
+    from redis.connection import parse_url
+
+    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    return options
 
 
 def _host(text: str) -> tuple[str, int]:

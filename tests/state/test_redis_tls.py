@@ -71,7 +71,7 @@ def test_a_circuit_is_one_over_tls(begin, url):
 
 
 def test_the_bell_rings_over_tls_and_no_ring_is_held_back(monkeypatch, valkey, begin, url):
-    """What TLS has decrypted and nobody has read does not make a socket readable; here no poll comes to help."""
+    """What TLS has decrypted and nobody has read makes no socket readable; here no poll comes to help."""
     monkeypatch.setattr(reporter, "POLL", (60.0, 61.0))
     worker = begin(url)
     names = [f"c{number}" for number in range(150)]
@@ -105,9 +105,9 @@ def test_the_bell_rings_over_tls_and_no_ring_is_held_back(monkeypatch, valkey, b
     ],
     ids=["of another authority", "of an authority unknown here", "no authority's file", "no key's file"],
 )
-def test_a_certificate_that_cannot_be_trusted_is_a_store_that_is_down(
-    quick_polls, begin, front, certificates, said, options, reason
-):
+@pytest.mark.usefixtures("quick_polls")
+def test_a_certificate_that_cannot_be_trusted_is_a_store_that_is_down(begin, front, said, options, reason):
+    certificates = front.certificates
     options = options.format(c=certificates)
     worker = begin(f"rediss://ann:hunter2secret@127.0.0.1:{front.port}/0?{options}")
     eventually(lambda: worker.reporter.met, timeout=3)
@@ -160,7 +160,7 @@ def test_a_slow_handshake_needs_the_urls_leave(begin, front, certificates):
     hasty, misled = open_store(url), open_store(url + "&socket_connect_timeout=2")
     for store in (hasty, misled):
         for _ in range(2):
-            with pytest.raises(StoreError, match="timed out|Timeout"):
+            with pytest.raises(StoreError, match=r"timed out|Timeout"):
                 store.act("journal", {"limit": 1})
         store.close()
     patient = begin(url + "&socket_timeout=0.4")
@@ -171,11 +171,10 @@ def test_a_slow_handshake_needs_the_urls_leave(begin, front, certificates):
 
 
 @pytest.mark.parametrize("fault", ["half", "hang", "refuse", "reset"])
-def test_trouble_within_tls_is_one_line_each_way(
-    quick_polls, begin, valkey, front, certificates, said, fault
-):
+@pytest.mark.usefixtures("quick_polls")
+def test_trouble_within_tls_is_one_line_each_way(begin, valkey, front, said, fault):
     proxy = front.proxy()
-    worker = begin(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificates.ca}")
+    worker = begin(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={front.certificates.ca}")
     up(worker)
     getattr(proxy, fault)()
     proxy.cut()

@@ -56,6 +56,7 @@ class TlsFront:
         host: where it listens.
         port: its port there.
         target: the server's port.
+        certificates: what it shows.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TlsFront:
         host: str = "127.0.0.1",
         listen: int = 0,
     ) -> None:
-        self.host, self.target = host, target
+        self.host, self.target, self.certificates = host, target, certificates
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates.server)
         if ask_client:
