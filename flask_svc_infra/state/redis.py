@@ -6,6 +6,7 @@ do, and its next poll is the retry.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -128,5 +129,11 @@ def _public(url: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    """Say what went wrong in the error's own words; redis-py puts no credentials into them."""
-    return f"{type(error).__name__}: {error}"[:300]
+    """Say what went wrong in the error's own words; redis-py puts no credentials into them.
+
+    Where it lists what each Sentinel said, it puts the client's long description before each.
+    """
+    text = str(error)
+    while (shorter := re.sub("<[^<>]*>", "", text)) != text:
+        text = shorter
+    return " ".join(f"{type(error).__name__}: {text}".split())[:300]

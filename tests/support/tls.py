@@ -16,6 +16,8 @@ import trustme
 from .proxy import FaultProxy
 
 _CHUNK = 65_536
+_HELLO = b"\x16"
+"""How a TLS handshake begins."""
 
 
 class Certificates:
@@ -43,7 +45,7 @@ class Certificates:
 
 
 class TlsFront:
-    """Ends TLS and passes the bytes on to a server, until closed.
+    """Ends TLS and passes the bytes on to a server, until closed; who speaks in the clear is passed on too.
 
     Args:
         target: the server's port on 127.0.0.1.
@@ -120,11 +122,14 @@ class TlsFront:
                     self._links[client] = thread
                 thread.start()
 
+    def _heard(self, client: socket.socket) -> socket.socket:
+        if client.recv(1, socket.MSG_PEEK) != _HELLO:
+            return client.dup()
+        return self._context.wrap_socket(client.dup(), server_side=True)
+
     def _serve(self, client: socket.socket) -> None:
         """Serve one connection in one thread: an SSLSocket is no place for two."""
-        tls = self._context.wrap_socket(client.dup(), server_side=True, do_handshake_on_connect=False)
-        with client, tls, suppress(OSError):
-            tls.do_handshake()
+        with client, suppress(OSError), self._heard(client) as tls:
             with socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:
                 while True:
                     ready, _, _ = select.select([tls, server], [], [])
