@@ -6,7 +6,6 @@ do, and its next poll is the retry.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -65,12 +64,25 @@ class RedisStore:
                 self._act = self._clients[0].register_script(self._script)
             reply = decoded(self._act(keys=self._keys, args=[operation, encoded(args), self._channel]))
         except Exception as error:
+            reason = self._reason(error)
             self.close()
-            raise StoreError(_said(error)) from error
+            raise StoreError(reason) from error
         if not isinstance(reply, dict):
             self.close()
             raise StoreError("the server's answer is not JSON of ours")
         return reply
+
+    def _reason(self, error: Exception) -> str:
+        """Say what *error* says, or what a Sentinel does: redis-py keeps to itself why it asked them in vain."""
+        from redis.sentinel import MasterNotFoundError
+
+        if isinstance(error, MasterNotFoundError):
+            for sentinel in self._clients[1:]:
+                try:
+                    sentinel.ping()
+                except Exception as refusal:
+                    return f"no Sentinel names the server; {_said(refusal)}"
+        return _said(error)
 
     def bell(self) -> int | None:
         """Return the socket of a subscription; None while there is none, and once when it was cut."""
@@ -129,11 +141,5 @@ def _public(url: str) -> str:
 
 
 def _said(error: Exception) -> str:
-    """Say what went wrong in the error's own words; redis-py puts no credentials into them.
-
-    Where it lists what each Sentinel said, it puts the client's long description before each.
-    """
-    text = str(error)
-    while (shorter := re.sub("<[^<>]*>", "", text)) != text:
-        text = shorter
-    return " ".join(f"{type(error).__name__}: {text}".split())[:300]
+    """Say what went wrong in the error's own words; redis-py puts no credentials into them."""
+    return f"{type(error).__name__}: {error}"[:300]
