@@ -137,13 +137,17 @@ def overrule(
 
 
 def reset(store: Store, name: str, *, reason: str | None, actor: str) -> None:
-    """Close a circuit and lift what overrules it."""
-    overrule(store, name, None, reason=reason, actor=actor)
+    """Close a circuit and lift what overrules it.
+
+    Also where it is closed already it is closed anew: a worker may have opened it for itself, for want of a
+    quorum.
+    """
     record = snapshot(store)[0].get(name)
-    while record is not None and record["state"] != "closed":  # another worker may be quicker with its own
+    epoch = 1 if record is None else record["epoch"] + 1
+    while True:
         args = {
             "name": name,
-            "epoch": record["epoch"] + 1,
+            "epoch": epoch,
             "state": "closed",
             "recovery": 0,
             "opens": 0,
@@ -151,6 +155,10 @@ def reset(store: Store, name: str, *, reason: str | None, actor: str) -> None:
             "actor": actor,
         }
         record = store.act("restore", args)["record"]
+        if (record["state"], record["epoch"]) == ("closed", epoch):
+            break
+        epoch = record["epoch"] + 1  # another worker was quicker
+    overrule(store, name, None, reason=reason, actor=actor)
 
 
 def switch(

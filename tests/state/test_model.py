@@ -20,7 +20,7 @@ from support.clock import FakeClock
 
 from flask_svc_infra.resilience import CircuitBreakerError, CircuitState, Outcome, consecutive, failure_rate
 from flask_svc_infra.resilience.machine import Trial
-from flask_svc_infra.state.document import circuit_key, order
+from flask_svc_infra.state import orders
 
 LEASE = 5.0
 RECOVERY = 1.5
@@ -35,16 +35,21 @@ class Fleet(RuleBasedStateMachine):
     """Three processes on two hosts, and one store."""
 
     @initialize(
-        trip=TRIPS, quorum=st.integers(1, 2), places=st.integers(1, 2), threshold=st.integers(1, 3),
-        one_bad_host=st.booleans(),
-    )  # fmt: skip
-    def begin(self, trip, quorum, places, threshold, one_bad_host):
+        trip=TRIPS,
+        quorum=st.integers(1, 2),
+        places=st.integers(1, 2),
+        threshold=st.integers(1, 3),
+        faults=st.booleans(),
+        people=st.booleans(),
+    )
+    def begin(self, *, trip, quorum, places, threshold, faults, people):
+        self.faults, self.people = faults, people
         self.monkeypatch = pytest.MonkeyPatch()
         self.clock = FakeClock()
         stop_time(self.monkeypatch, self.clock)
         self.server = Server(self.clock)
         self.quorum, self.places, self.threshold = quorum, places, threshold
-        self.one_bad_host = one_bad_host and quorum > 1
+        self.one_bad_host = quorum > 1 and not people
         self.options = {
             "trip": trip, "quorum": quorum, "half_open_max_calls": places, "success_threshold": threshold,
             "recovery_timeout": RECOVERY,
@@ -90,6 +95,17 @@ class Fleet(RuleBasedStateMachine):
                 permit.settle(self.may_fail(worker, outcome))
 
     @rule(number=WORKERS)
+    def a_storm(self, number):
+        self.calls(number=number, outcomes=[Outcome.FAILURE] * 4)
+        self.all_turn(1)
+
+    @rule()
+    def all_try_what_may_be_tried(self):
+        self.clock.advance(RECOVERY)
+        for number in [0, 1, 2, 0, 1, 2]:
+            self.a_call_begins(number=number)
+
+    @rule(number=WORKERS)
     def a_call_begins(self, number):
         worker = self.workers[number]
         permit = self.admit(worker)
@@ -117,6 +133,10 @@ class Fleet(RuleBasedStateMachine):
 
     # What reporters do
 
+    @rule()
+    def all_poll(self):
+        self.all_turn(1)
+
     @rule(number=WORKERS)
     def turn(self, number):
         self.workers[number].reporter.turn()
@@ -131,6 +151,7 @@ class Fleet(RuleBasedStateMachine):
 
     # What people do
 
+    @precondition(lambda self: self.people)
     @rule(number=WORKERS, what=st.sampled_from(["force_open", "disable", "reset", "reset"]))
     def an_order(self, number, what):
         self.orders += 1
@@ -139,32 +160,37 @@ class Fleet(RuleBasedStateMachine):
         getattr(worker.circuit_breaker, what)(f"order {self.orders}")
         self.last = (None if what == "reset" else f"order {self.orders}"), self.orders
 
-    @rule(kind=st.sampled_from(["open", "disabled"]))
+    @precondition(lambda self: self.people)
+    @rule(kind=st.sampled_from(["open", "disabled", None]))
     def a_command(self, kind):
         if self.server.up:
             self.orders += 1
             self.clock.advance(0.01)
             reason = f"order {self.orders}"
-            body = {"kind": kind, "reason": reason}
-            self.server.act(
-                "put", order(circuit_key("payments"), body, what=kind, reason=reason, actor="cli")
-            )
-            self.last = reason, self.orders
+            if kind is None:
+                orders.reset(self.server, "payments", reason=reason, actor="cli")
+            else:
+                orders.overrule(self.server, "payments", kind, reason=reason, actor="cli")
+            self.last = reason if kind else None, self.orders
 
     # What befalls them
 
+    @precondition(lambda self: self.faults)
     @rule(number=WORKERS, fault=st.sampled_from(["cut", "deaf"]), on=st.booleans())
     def a_link(self, number, fault, on):
         setattr(self.workers[number].link, fault, on)
 
+    @precondition(lambda self: self.faults)
     @rule(up=st.booleans())
     def the_server(self, up):
         self.server.up = up
 
+    @precondition(lambda self: self.faults)
     @rule()
     def a_copy(self):
         self.copied = self.server.copy()
 
+    @precondition(lambda self: self.faults)
     @rule(empty=st.booleans())
     def loss(self, empty):
         self.clock.advance(0.01)
@@ -177,6 +203,7 @@ class Fleet(RuleBasedStateMachine):
         self.lost += 1
         self.forget_orders_nobody_knows()
 
+    @precondition(lambda self: self.faults)
     @rule(number=WORKERS)
     def a_kill(self, number):
         self.workers[number] = self.new(number)
@@ -275,11 +302,10 @@ class Fleet(RuleBasedStateMachine):
             for w in self.workers
         ]
         assert all(each == (str(state), shown[0][1], False, None) for each in shown), shown
+        epoch = shown[0][1]
         record = self.server.record()
-        assert record is None or (record["state"], record["epoch"]) == (str(state), shown[0][1]), (
-            record,
-            shown,
-        )
+        kept = (record["state"], record["epoch"]) if record else (str(state), 0)
+        assert kept == (str(state), epoch), f"the store says {kept}, the fleet {state} in epoch {epoch}"
 
     def fail_everywhere(self):
         """A fleet that has recovered still counts together: no process has its three failures alone."""
@@ -295,13 +321,22 @@ class Fleet(RuleBasedStateMachine):
         self.agree(CircuitState.OPEN)
 
 
-def test_a_fleet_under_all_that_may_befall_it():
+def run(examples):
     run_state_machine_as_test(
         Fleet,
         settings=settings(
-            max_examples=int(__import__("os").environ.get("MX", "60")),
+            max_examples=examples,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_fleet_agrees_whatever_befalls_it():
+    run(150)
+
+
+@pytest.mark.nightly
+def test_a_fleet_agrees_whatever_befalls_it_for_an_hour():
+    run(100_000)
