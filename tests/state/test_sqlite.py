@@ -361,6 +361,41 @@ def test_a_file_that_is_lost_under_the_processes_splits_no_fleet(loss, path, beg
         assert len(log) == 2 * len(downs) <= 4, log
 
 
+def test_the_wal_of_a_replaced_file_is_not_read_into_the_new_one(path):
+    one, other, new = (SqliteStore(str(each), "default") for each in (path, path, path.with_name("new.db")))
+    put(one, body="of the old file")
+    sync(other)
+    put(new, body="of the new file")
+    new.close()
+    path.with_name("new.db").replace(path)
+    for store in (one, other):
+        with pytest.raises(StoreError, match="deleted or replaced; it is opened anew"):
+            put(store, body="into the old file")
+    for store in (one, other):
+        assert sync(store, seen=-1)["documents"]["maintenance"]["body"] == "of the new file"
+    assert whole(path)
+    one.close()
+    other.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_left(path):
+    store = SqliteStore(str(path), "default")
+    prepare = store._file._prepare
+
+    def replaced(connection):
+        path.rename(path.with_name("old.db"))
+        path.touch()
+        store._file._prepare = prepare
+        return prepare(connection)
+
+    store._file._prepare = replaced
+    with pytest.raises(StoreError, match="replaced while it was opened"):
+        put(store)
+    assert put(store)["version"] == 1
+    assert path.stat().st_size > 0
+    store.close()
+
+
 def test_hostile_rows_are_ignored_and_said_once(path, work, caplog):
     store = SqliteStore(str(path), "default")
     store.act("journal", {"limit": 1})
