@@ -73,7 +73,7 @@ class RedisStore:
         return reply
 
     def _reason(self, error: Exception) -> str:
-        """Say what *error* says, or what a Sentinel does: redis-py keeps to itself why it asked them in vain."""
+        """Say what *error* says, or what a Sentinel does: redis-py does not say why it asked in vain."""
         from redis.sentinel import MasterNotFoundError
 
         if isinstance(error, MasterNotFoundError):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +17,13 @@ from pathlib import Path
 
 
 class Process:
-    """A worker in a process of its own. Each command answers one JSON value."""
+    """A worker in a process of its own. Each command answers one JSON value.
+
+    *host* is what it believes its host's name to be; with *hostname* it is a host of that name.
+    """
 
     def __init__(self, url, *, host="a", **options):
+        host = "" if "hostname" in options else host
         self.popen = subprocess.Popen(
             [sys.executable, __file__, url, host, json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -63,8 +69,21 @@ def log_of(name):
     return lines
 
 
+def rename(name):
+    """Give this process a host's name, the kernel's where it allows that, else a pretended one."""
+    new_uts, new_user = 0x04000000, 0x10000000
+    try:
+        if ctypes.CDLL(None, use_errno=True).unshare(new_uts | (new_user if os.geteuid() else 0)):
+            raise OSError(ctypes.get_errno(), "unshare")
+        socket.sethostname(name)
+    except OSError:
+        socket.gethostname = lambda: name
+
+
 def serve(url, host, options):
     sys.path.insert(0, str(Path(__file__).parent.parent))
+    if "hostname" in options:
+        rename(options.pop("hostname"))
     from support.fleet import Worker
     from support.processes import eventually
 

@@ -7,7 +7,7 @@ from flask_svc_infra.state.reporter import Reporter
 
 
 class Worker:
-    """What a process has: its circuits and its reporter."""
+    """What a process has: its circuits and its reporter; without *host*, the machine's name."""
 
     reporter_class = Reporter
 
@@ -15,7 +15,8 @@ class Worker:
         self.reporter = self.reporter_class(store)
         self.breakers = Breakers()
         self.breakers.share(self.reporter)
-        self.breakers._shared._host = host
+        if host:
+            self.breakers._shared._host = host
         self.reporter.start()
 
     def breaker(self, name="payments", **options) -> CircuitBreaker:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
-Fault = Literal["none", "delay", "hang", "reset", "half"]
+Fault = Literal["none", "delay", "hang", "reset", "half", "stall"]
 
 _CHUNK = 65_536
 _RST = struct.pack("ii", 1, 0)
@@ -45,6 +45,7 @@ class FaultProxy:
 
     - :meth:`delay`: every chunk of a reply comes *seconds* late.
     - :meth:`hang`: connections open and stay open, no byte passes either way (until healed: then they do).
+    - :meth:`stall`: half of the next chunk of a reply passes, the rest when healed.
     - :meth:`reset`: open connections and new ones get RST.
     - :meth:`half`: half of the next chunk of a reply passes, then the connection ends.
     - :meth:`refuse`: nobody listens: connection refused; open connections go on.
@@ -73,6 +74,9 @@ class FaultProxy:
 
     def half(self) -> None:
         self._set("half")
+
+    def stall(self) -> None:
+        self._set("stall")
 
     def reset(self) -> None:
         self._set("reset")
@@ -168,10 +172,18 @@ class FaultProxy:
                     sink.shutdown(socket.SHUT_RDWR)
                     source.shutdown(socket.SHUT_RDWR)
                     return
+                if fault == "stall" and is_reply:
+                    sink.sendall(chunk[: len(chunk) // 2])
+                    chunk = chunk[len(chunk) // 2 :]
+                    self._await_end_of("stall", link)
                 sink.sendall(chunk)
         if not link.aborted:
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
+
+    def _await_end_of(self, fault: Fault, link: _Link) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: link.aborted or self._fault != fault)
 
     def _await_passage(self, link: _Link, is_reply: bool) -> Fault:
         """Wait as long as the fault says; return the fault that then holds."""
