@@ -46,4 +46,4 @@ binaries: environment
 	@$(PYTHON) scripts/debian_binaries.py prometheus promtool prometheus-alertmanager >/dev/null
 
 clean:
-	rm -rf .cache .tox .venv-test .venv-bench .venv-lint .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .cache .grafana-schema .tox .venv-test .venv-bench .venv-lint .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
