@@ -29,7 +29,7 @@ def open_store(url: str, *, namespace: str = "default") -> Store:
         ConfigurationError: the URL cannot be read; it is not shown, for it may hold a password.
         MissingDriverError: it is a Redis URL and redis-py is not installed.
     """
-    flaw = "that names no store"
+    flaw, scheme = "that names no store", ""
     try:
         parts = urlsplit(url)
         scheme = parts.scheme
