@@ -16,11 +16,13 @@ from urllib.parse import quote
 
 from flask import Blueprint, Request, Response, current_app, request
 from jinja2 import Environment, StrictUndefined
+from werkzeug.exceptions import HTTPException
 
+from ..access import Access
 from ..errors import ConfigurationError
 from ..health.openapi import show
 from ..mounts import mounts_of
-from .access import LOOK, Access, actor, foreign
+from .asker import LOOK, actor, foreign
 from .desk import Desk, Refused
 from .form import ACTIONS, CIRCUIT_ACTIONS, MAINTENANCE_ACTIONS, order_of
 
@@ -203,7 +205,7 @@ class _Console:
         self, asked: Request, filled: Mapping[str, str], *, status: int = _OK, alert: str | None = None
     ) -> Response:
         view = self._desk.look()
-        may = self._access.allowed(asked, ACTIONS) if view.store.shared else frozenset[str]()
+        may = self._offered(asked) if view.store.shared else frozenset[str]()
         may_circuits = [action for action in CIRCUIT_ACTIONS if action in may]
         may_switch = [action for action in MAINTENANCE_ACTIONS if action in may and view.switch is not None]
         wanted = filled.get("circuit", "")
@@ -229,6 +231,15 @@ class _Console:
         if status == 503:  # noqa: PLR2004
             answer.headers["Retry-After"] = "1"
         return answer
+
+    def _offered(self, asked: Request) -> frozenset[str]:
+        return frozenset(action for action in ACTIONS if self._offers(asked, action))
+
+    def _offers(self, asked: Request, action: str) -> bool:
+        try:
+            return self._access.allows(asked, action)
+        except HTTPException:
+            return False
 
     def _here(self, asked: Request) -> str:
         """Return the page's path as the browser knows it, with what a proxy or a mount took from it."""

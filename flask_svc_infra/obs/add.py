@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..access import Access
 from ..config import require_path
 from ..errors import ConfigurationError
 from ..mounts import mounts_of, settings_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from prometheus_client import CollectorRegistry
 
-    from .exposition import Authorize
+    from ..access import Authorize
     from .routes import Classifier
 
 __all__ = ["add_observability"]
@@ -51,7 +52,8 @@ def add_observability(
             for the metrics path never are.
         route_classifier: called once per URL rule and method with both, gives a class that is appended to the
             path label as ``rule|class``.
-        authorize: called with the request and ``"metrics"``; a scrape for which it is not true gets 403.
+        authorize: called with the request and ``"metrics"``; a scrape for which it is not true gets 403, or
+            the HTTP exception that it raises, as of ``abort(401)``.
         None:
             everyone who reaches the port may scrape.
         listen: ``host:port`` on which the metrics are answered too, whatever the path, by one process of
@@ -70,7 +72,6 @@ def add_observability(
     """
     settings = settings_of(app)
     _require_callable("route_classifier", route_classifier, "a URL rule and a method and returns a class")
-    _require_callable("authorize", authorize, "a request and an action and returns whether it is allowed")
     if compat not in (None, _SVC_INFRA):
         raise ConfigurationError(
             f"compat is {compat!r}, which is unknown; nothing was mounted. Give '{_SVC_INFRA}', or None."
@@ -80,7 +81,7 @@ def add_observability(
         skip=_checked_all(skip_metric_paths),
         engines=require_engines(db_engines or ()),
         classifier=route_classifier,
-        authorize=authorize,
+        access=None if authorize is None else Access(authorize),
         listen=None if listen is None else parse_address(listen),
         compat=compat is not None,
         registries=registries,

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from prometheus_client.core import Metric
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Authorize", "Exposition", "Families", "gather"]
+    from ..access import Access
 
-Authorize = Callable[[Any, str], bool]
-"""Called with the request and ``"metrics"``; says whether the scrape is answered."""
+__all__ = ["Exposition", "Families", "gather"]
+
 _logger = logging.getLogger("flask_svc_infra.obs")
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|x-gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
 _WORTH_PACKING = 1024
@@ -58,13 +58,13 @@ class Exposition:
 
     Args:
         collect: gives the families.
-        authorize: called with the request (a ``werkzeug.Request``) and ``"metrics"``; whoever it does not
-            return true for gets 403. None: everyone may scrape.
+        access: asked with the request (a ``werkzeug.Request``) and ``"metrics"``; whoever it does not allow
+            gets 403, or the HTTP exception it raises. None: everyone may scrape.
     """
 
-    def __init__(self, collect: Callable[[], Families], *, authorize: Authorize | None = None) -> None:
+    def __init__(self, collect: Callable[[], Families], *, access: Access | None = None) -> None:
         self._collect = collect
-        self._authorize = authorize
+        self._access = access
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request, whatever its path."""
@@ -79,12 +79,9 @@ class Exposition:
             allowed = environ["REQUEST_METHOD"] == "OPTIONS"
             headers = [("Allow", "GET, HEAD, OPTIONS"), ("Content-Type", "text/plain; charset=utf-8")]
             return "200 OK" if allowed else "405 Method Not Allowed", headers, b""
-        if not self._allowed(environ):
-            return (
-                "403 Forbidden",
-                [("Content-Type", "text/plain; charset=utf-8")],
-                b"not authorized to scrape\n",
-            )
+        refusal = self._refused(environ)
+        if refusal is not None:
+            return refusal
         families = self._collect()
         names = parse_qs(environ.get("QUERY_STRING", "")).get("name[]")
         if names:
@@ -98,18 +95,24 @@ class Exposition:
             headers.append(("Content-Encoding", "gzip"))
         return "200 OK", headers, body
 
-    def _allowed(self, environ: WSGIEnvironment) -> bool:
-        if self._authorize is None:
-            return True
+    def _refused(self, environ: WSGIEnvironment) -> tuple[str, list[tuple[str, str]], bytes] | None:
+        if self._access is None:
+            return None
         from werkzeug import Request
+        from werkzeug.exceptions import HTTPException
 
         try:
-            return bool(self._authorize(Request(environ, populate_request=False), "metrics"))
-        except Exception:
-            _logger.exception(
-                "authorize raised for a scrape of '%s'; it was refused", environ.get("PATH_INFO")
-            )
-            return False
+            if self._access.allows(Request(environ, populate_request=False), "metrics"):
+                return None
+        except HTTPException as error:
+            response = error.get_response(environ)
+            headers = [pair for pair in response.get_wsgi_headers(environ) if pair[0] != "Content-Length"]
+            return response.status, headers, response.get_data()
+        return (
+            "403 Forbidden",
+            [("Content-Type", "text/plain; charset=utf-8")],
+            b"not authorized to scrape\n",
+        )
 
 
 def gather(own: Iterable[Metric], *others: CollectorRegistry, skip: object = None) -> Families:

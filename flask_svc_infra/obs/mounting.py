@@ -16,7 +16,7 @@ from ..mounts import entry_of, mounts_of, settings_of
 from . import catalog
 from .collectors import AppState, process_state
 from .compat import SvcInfraNames
-from .exposition import Authorize, Exposition, Families
+from .exposition import Exposition, Families
 from .http import HttpMetrics
 from .instruments import Instruments
 from .kept import kept
@@ -27,6 +27,8 @@ from .scrape import AppCollector
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from ..access import Access
 
 __all__ = ["Mounted", "Wishes"]
 
@@ -39,7 +41,7 @@ class Wishes:
     skip: tuple[str, ...]
     engines: tuple[Any, ...]
     classifier: Classifier | None
-    authorize: Authorize | None
+    access: Access | None
     listen: tuple[str, int] | None
     compat: bool
     registries: Sequence[CollectorRegistry]
@@ -64,7 +66,7 @@ class Mounted:
         process = process_state(directory)
         self._state = AppState(own, mounts)
         self._routes = Routes(own, wishes.classifier)
-        self._exposition = Exposition(self._collect, authorize=wishes.authorize)
+        self._exposition = Exposition(self._collect, access=wishes.access)
         self._http = HttpMetrics(
             own,
             self._routes,

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, abort
 from obs.reading import Samples, scrape
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics import parser as openmetrics
+from werkzeug.datastructures import WWWAuthenticate
 
 from flask_svc_infra.errors import ConfigurationError
 from flask_svc_infra.mounts import mounts_of
@@ -126,6 +127,26 @@ class TestAuthorize:
         client = make_app(authorize=lambda request, action: 1 / 0).test_client()
         assert client.get("/metrics").status_code == 403
         assert "authorize raised" in caplog.text
+
+    def test_an_http_exception_of_its_own_is_the_answer(self, make_app: Make) -> None:
+        def may(_request: Any, _action: str) -> bool:
+            abort(401, www_authenticate=WWWAuthenticate("basic", {"realm": "metrics"}))
+
+        client = make_app(authorize=may).test_client()
+        reply = client.get("/metrics")
+        assert reply.status_code == 401
+        assert reply.headers["WWW-Authenticate"] == "Basic realm=metrics"
+        assert int(reply.headers["Content-Length"]) == len(reply.data) > 0
+
+    def test_a_coroutine_is_no_yes(self, make_app: Make, caplog: pytest.LogCaptureFixture) -> None:
+        async def may(_request: Any, _action: str) -> bool:
+            return True
+
+        with pytest.raises(ConfigurationError, match="plain function"):
+            make_app(authorize=may)
+        client = make_app(authorize=lambda request, action: may(request, action)).test_client()  # noqa: PLW0108
+        assert client.get("/metrics").status_code == 403
+        assert "nobody awaits" in caplog.text
 
     def test_what_is_no_function_is_refused(self, make_app: Make) -> None:
         with pytest.raises(ConfigurationError, match="authorize"):

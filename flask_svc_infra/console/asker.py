@@ -1,80 +1,22 @@
-"""Who may look and act, who that is, and whether another site made a browser ask."""
+"""Who asks, and whether another site made their browser do it."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import HTTPException
-
-from ..errors import ConfigurationError
 from .text import plain
 
 if TYPE_CHECKING:
     from flask import Request
 
-__all__ = ["LOOK", "Access", "actor", "foreign"]
+__all__ = ["LOOK", "actor", "foreign"]
 
 LOOK = "console"
 """The action of whoever looks, as ``metrics`` is that of a scrape."""
 
 _LONGEST_ACTOR = 80
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-_logger = logging.getLogger("flask_svc_infra.console")
-
-
-class Access:
-    """Asks the app's ``authorize``. When in doubt it says no.
-
-    Args:
-        authorize: called with the request and an action.
-
-    Raises:
-        ConfigurationError: it cannot be called, or is a coroutine function: its every answer counts as true.
-    """
-
-    def __init__(self, authorize: Callable[[Request, str], bool] | None) -> None:
-        if not callable(authorize) or inspect.iscoroutinefunction(authorize):
-            raise ConfigurationError(
-                f"authorize is {authorize!r}, which cannot be asked who may use the console; nothing was "
-                "mounted. Give a plain function that takes a request and an action and returns True or False."
-            )
-        self._authorize = authorize
-
-    def allows(self, request: Request, action: str) -> bool:
-        """Tell whether *request* may do *action*.
-
-        Whatever goes wrong in ``authorize`` is a no with a line in the log.
-
-        Raises:
-            HTTPException: ``authorize`` raised it, as ``abort(401)`` does with what a browser needs to ask.
-        """
-        try:
-            answer: Any = self._authorize(request, action)
-            if not inspect.isawaitable(answer):
-                return bool(answer)
-            if inspect.iscoroutine(answer):
-                answer.close()
-        except HTTPException:
-            raise
-        except Exception:
-            _logger.exception("authorize raised when it was asked for '%s'; it was refused", action)
-        else:
-            _logger.error("authorize gave an awaitable for '%s', which nobody awaits; it was refused", action)
-        return False
-
-    def allowed(self, request: Request, actions: Iterable[str]) -> frozenset[str]:
-        """Return those of *actions* that *request* may do; an HTTP exception is a no."""
-        return frozenset(action for action in actions if self._shows(request, action))
-
-    def _shows(self, request: Request, action: str) -> bool:
-        try:
-            return self.allows(request, action)
-        except HTTPException:
-            return False
 
 
 def actor(request: Request) -> str:
