@@ -135,13 +135,15 @@ def server():
 
 
 def comparable(value):
-    """Leave out what depends on when it was asked, and on how Lua writes an empty list."""
+    """Leave out what depends on when it was asked, on how Lua writes an empty list, and a set's order."""
     if isinstance(value, dict):
         kept = {k: comparable(v) for k, v in value.items() if k not in {"at", "revision"}}
         if "remaining" in kept:
             kept["remaining"] = kept["remaining"] and kept["remaining"] > HOUR // 2
         if "age" in kept:
             kept["age"] = round(kept["age"] / MINUTE)
+        if "ignored" in kept:
+            kept["ignored"] = sorted(kept["ignored"])
         return kept or []
     return [comparable(each) for each in value] if isinstance(value, list) else value
 
