@@ -19,13 +19,15 @@ from pathlib import Path
 class Process:
     """A worker in a process of its own. Each command answers one JSON value.
 
-    *host* is what it believes its host's name to be; with *hostname* it is a host of that name.
+    *host* is what it believes its host's name to be; with *hostname* it is a host of that name, with *netns*
+    in that network namespace.
     """
 
     def __init__(self, url, *, host="a", **options):
         host = "" if "hostname" in options else host
+        within = ["ip", "netns", "exec", options.pop("netns")] if "netns" in options else []
         self.popen = subprocess.Popen(
-            [sys.executable, __file__, url, host, json.dumps(options)],
+            [*within, sys.executable, __file__, url, host, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

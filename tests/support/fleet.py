@@ -31,5 +31,8 @@ class Worker:
             with self.breakers[name]:
                 pass
 
+    def epoch(self, name="payments") -> int:
+        return self.breakers._shared._circuits[name]._epoch
+
     def state(self, name="payments") -> str:
         return str(self.breakers[name].state)

@@ -52,8 +52,11 @@ class FaultProxy:
     - :meth:`cut`: open connections get RST once; new ones pass.
     """
 
+    # May be changed while it runs: new connections go there.
+    target: tuple[str, int]
+
     def __init__(self, host: str, port: int, *, url: str = "") -> None:
-        self._target = (host, port)
+        self.target = (host, port)
         self._changed = threading.Condition()
         self._fault: Fault = "none"
         self._seconds = 0.0
@@ -142,7 +145,7 @@ class FaultProxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(self._target, timeout=10)
+            server = socket.create_connection(self.target, timeout=10)
             server.settimeout(None)
         except OSError:
             server = socket.socket()
