@@ -6,6 +6,7 @@ environment's flag is each process's own.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedMaintenance", "add_shared_state", "body_of", "share_state"]
 
 
+_logger = logging.getLogger("flask_svc_infra.state")
 _PATIENCE = 0.06
 """Seconds a process's first request waits to learn what holds; a store that hangs costs it no more."""
 
@@ -91,7 +93,8 @@ class SharedMaintenance:
             try:
                 window = _window(body, document.actor, reason, remaining)
             except ConfigurationError:
-                return  # another version's mode, or a hostile hand's: nothing to go by
+                _logger.warning("maintenance is ordered in a way this version does not know; it is ignored")
+                return
         self._maintenance.adopt(window, reason=reason, actor=document.actor)
 
     def reports(self) -> list[Json]:

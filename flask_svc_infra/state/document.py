@@ -107,14 +107,15 @@ class SharedDocument:
     def _send(self, store: Store | None, unsent: _Order) -> None:
         if store is None or self._unsent is not unsent:
             return  # sent when everything is learned anew, or overtaken by a later one
-        found = store.act("put", unsent.sent_now() | {"version": self._version})["document"]
+        sent = unsent.sent_now() | {"version": self._version}
+        found = store.act("put", sent)["document"]
         if self._unsent is not unsent:
             return
         self._unsent = None
-        if _same(found, unsent.said):
-            self._know(found)
-        else:
+        if found["age"] < sent["age"]:
             self._take(found)  # somebody has given a later one
+        else:
+            self._know(found)
 
     def learn(self, found: Json | None) -> None:
         """Take what the store holds; None when it holds nothing."""

@@ -106,7 +106,7 @@ class Reporter:
 
     def submit(self, job: Job) -> None:
         """Have *job* done; when the queue is full it is told at once that the store does not answer."""
-        if len(self._jobs) >= LONGEST_QUEUE:
+        if self._stopped or len(self._jobs) >= LONGEST_QUEUE:
             job(None)
             return
         self._jobs.append(job)
@@ -152,12 +152,13 @@ class Reporter:
             met.set()
 
     def stop(self) -> None:
-        """End the thread and close the store; for tests and commands."""
+        """End the thread and close the store, for good: from now on the process goes by what it knows."""
+        self._stopped = True
         thread = self._thread
         if thread is not None:
-            self._stopped = True
             self._wake()
             thread.join(5)
+        self.up = False
         self.store.close()
 
     def _wake(self) -> None:

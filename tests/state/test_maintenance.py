@@ -92,3 +92,12 @@ def test_an_order_given_while_the_store_is_down_is_put_there_later(valkey):
     eventually(lambda: late.status().mode == "full", timeout=3)
     for each in (ours, theirs, reporter):
         each.stop()
+
+
+def test_a_mode_that_is_not_known_is_ignored_with_a_line(switches, make_store, caplog):
+    here, there = switches
+    here.enable(mode="full")
+    eventually(lambda: there.status().mode == "full", timeout=1.5)
+    put(make_store(), body='{"mode":"siesta","reason":null,"retry_after":"soon"}')
+    eventually(lambda: caplog.text.count("maintenance is ordered in a way") == 2, timeout=1.5)
+    assert [switch.status().mode for switch in switches] == ["full", "full"]

@@ -10,7 +10,7 @@ from support.clock import FakeClock
 
 from flask_svc_infra.resilience import CircuitBreakerError, CircuitState, Outcome, consecutive, failure_rate
 from flask_svc_infra.state import orders
-from flask_svc_infra.state.document import order
+from flask_svc_infra.state.document import SharedDocument, order
 from flask_svc_infra.state.store import encoded
 
 FAILURE, SUCCESS = Outcome.FAILURE, Outcome.SUCCESS
@@ -190,6 +190,29 @@ def test_an_order_given_behind_a_cut_does_not_undo_a_later_one(fleet, server, cl
     poll(one, other, times=2)
     assert one.circuit_breaker.forced == other.circuit_breaker.forced
     assert one.circuit_breaker.forced.reason == "after"
+
+
+def test_a_later_order_in_the_same_words_may_still_differ_in_its_end(fleet, clock):
+    told = []
+    one, other = fleet("aa")
+    documents = [SharedDocument(worker.reporter, "x", told.append) for worker in (one, other)]
+    words = {"what": "x", "reason": None, "actor": "api"}
+    documents[0].put({}, duration=600.0, **words)
+    clock.advance(1.0)
+    documents[1].put({}, **words)
+    poll(other)
+    poll(one)
+    assert [document.remaining for document in told] == [None], "who ordered an end follows who ordered none"
+
+
+def test_a_reporter_that_was_stopped_leaves_its_process_to_decide(fleet, clock):
+    workers = fleet("a")
+    workers[0].reporter.stop()
+    calls(workers[0], FAILURE, FAILURE, FAILURE)
+    clock.advance(2.0)
+    assert calls(workers[0], SUCCESS) == [True]
+    assert states(workers) == ["closed"]
+    assert not workers[0].reporter._jobs
 
 
 def test_an_order_to_an_emptied_store_is_not_undone_by_what_others_remember(fleet, server, clock):
