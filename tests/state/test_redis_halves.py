@@ -1,4 +1,4 @@
-"""A network cut in halves, two primaries at once: all agree afterwards, and no state that was left is back."""
+"""Networks in halves, two primaries at once: all agree afterwards, and no state that was left is back."""
 
 from __future__ import annotations
 
