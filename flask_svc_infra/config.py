@@ -6,19 +6,19 @@ are read once, in ``init_app``; an unknown or malformed one is refused before an
 
 from __future__ import annotations
 
-import ipaddress
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from itertools import pairwise
 from typing import Any
 
+from . import readers
 from .errors import ConfigurationError
+from .readers import Network, parse_flag
 
 __all__ = [
     "DEFAULT_BUCKETS",
     "PREFIX",
+    "Network",
     "Settings",
     "parse_flag",
     "require_bool",
@@ -30,49 +30,7 @@ PREFIX = "SVC_INFRA_"
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds in seconds; those of the documented library, so that its alerts keep their meaning."""
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 _PROBES = ("live", "ready", "startup")
-_ON = frozenset({"1", "true", "yes", "on"})
-_OFF = frozenset({"0", "false", "no", "off", ""})
-
-
-def parse_flag(text: str) -> bool | None:
-    """Read a flag as people write them: stripped, case-folded; None when it is neither on nor off."""
-    word = text.strip().casefold()
-    if word in _ON:
-        return True
-    return False if word in _OFF else None
-
-
-class _Refused(Exception):  # noqa: N818 - carries a message to the place that knows the key's name
-    """What a reader expected, in words."""
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str | int):
-        parsed = parse_flag(str(value))
-        if parsed is not None:
-            return parsed
-    raise _Refused("a flag: true, yes, on, 1 or false, no, off, 0")
-
-
-def _path(value: Any) -> str:
-    if (
-        not isinstance(value, str)
-        or not value.startswith("/")
-        or value == "/"
-        or value.endswith("/")
-        or "//" in value
-        or any(character in value for character in "<>?# \t\r\n")
-    ):
-        raise _Refused(
-            "a path that starts with a slash, does not end with one and has no blanks, doubled slashes, "
-            "'<>?' or '#', as in '/metrics'"
-        )
-    return value
 
 
 def require_path(subject: str, value: Any) -> str:
@@ -81,7 +39,7 @@ def require_path(subject: str, value: Any) -> str:
     Raises:
         ConfigurationError: it is none; the message names *subject*.
     """
-    return _required(subject, value, _path)
+    return _required(subject, value, readers.path)
 
 
 def require_word(subject: str, value: Any) -> str:
@@ -90,7 +48,7 @@ def require_word(subject: str, value: Any) -> str:
     Raises:
         ConfigurationError: it is none; the message names *subject*.
     """
-    return _required(subject, value, _name)
+    return _required(subject, value, readers.name)
 
 
 def require_bool(subject: str, value: Any) -> bool:
@@ -109,102 +67,10 @@ def require_bool(subject: str, value: Any) -> bool:
 def _required(subject: str, value: Any, read: Callable[[Any], str]) -> str:
     try:
         return read(value)
-    except _Refused as expected:
+    except readers.Refused as expected:
         raise ConfigurationError(
             f"{subject} is {value!r}, which cannot work; nothing was mounted. Give {expected}."
         ) from None
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise _Refused("a number of seconds, zero or more")
-    return float(value)
-
-
-def _whole_seconds(value: Any) -> int:
-    seconds = _seconds(value)
-    if seconds < 1 or seconds != int(seconds):
-        raise _Refused("a whole number of seconds, at least 1")
-    return int(seconds)
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(v, str) for v in value):
-        raise _Refused("a list, or a string with commas between its parts")
-    return tuple(value)
-
-
-def _prefixes(value: Any) -> tuple[str, ...]:
-    prefixes = _words(value)
-    if not all(prefix.startswith("/") for prefix in prefixes):
-        raise _Refused("path prefixes that start with a slash, as in '/webhooks,/admin'")
-    return prefixes
-
-
-def _buckets(value: Any) -> tuple[float, ...]:
-    expected = "at least one bound in seconds, above zero and rising, as in '0.01,0.1,1'"
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        raise _Refused(expected)
-    try:
-        bounds = tuple(_seconds(bound) for bound in value)
-    except _Refused:
-        raise _Refused(expected) from None
-    if not bounds or bounds[0] <= 0 or any(a >= b for a, b in pairwise(bounds)):
-        raise _Refused(expected)
-    return bounds
-
-
-def _networks(value: Any) -> tuple[Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(word) for word in _words(value))
-    except ValueError:
-        raise _Refused("addresses or networks without host bits, as in '10.0.0.0/8,192.168.1.7'") from None
-
-
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value or not value.isprintable() or " " in value or "=" in value:
-        raise _Refused("a word without spaces or equals signs")
-    return value
-
-
-def _secret(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # Flask reads digits in the environment as a number
-    if not isinstance(value, str) or len(value) < _SHORTEST_TOKEN:
-        raise _Refused(f"a string of at least {_SHORTEST_TOKEN} characters (what was given is not shown)")
-    return value
-
-
-def _store(value: Any) -> str:
-    if not isinstance(value, str) or value.partition("://")[0] not in _STORES or "://" not in value:
-        raise _Refused("memory://, sqlite:////absolute/path.db or redis://host:6379/0")
-    return value
-
-
-def _namespace(value: Any) -> str:
-    allowed = isinstance(value, str) and value.replace("-", "").replace("_", "").replace(".", "")
-    if not allowed or not (allowed.isascii() and allowed.isalnum()) or len(value) > _LONGEST_NAMESPACE:
-        raise _Refused("a word of letters, digits, dots, dashes and underscores, as in 'shop-production'")
-    return str(value)
-
-
-_STORES = frozenset({"memory", "sqlite", "redis", "rediss", "unix", "redis+sentinel"})
-_LONGEST_NAMESPACE = 100
-_SHORTEST_TOKEN = 16
-"""A bypass token is guessed at over HTTP; 16 random characters are out of reach of that."""
 
 
 def _setting(default: Any, read: Callable[[Any], Any], *, secret: bool = False) -> Any:
@@ -235,22 +101,22 @@ class Settings:
         console: whether the operations page is served, at ``console`` under ``ops_prefix``.
     """
 
-    health_prefix: str = _setting("/_health", _path)
-    ops_prefix: str = _setting("/_ops", _path)
-    metrics_path: str = _setting("/metrics", _path)
-    metrics_enabled: bool = _setting(True, _flag)
-    metrics_buckets: tuple[float, ...] = _setting(DEFAULT_BUCKETS, _buckets)
-    health_cache_ttl: float = _setting(1.0, _seconds)
-    detailed_on_failure: bool = _setting(True, _flag)
-    maintenance_env_var: str = _setting("MAINTENANCE_MODE", _name)
-    maintenance_exempt_prefixes: tuple[str, ...] = _setting((), _prefixes)
-    maintenance_retry_after: int = _setting(60, _whole_seconds)
-    maintenance_bypass_token: str | None = _setting(None, _secret, secret=True)
-    maintenance_allow: tuple[Network, ...] = _setting((), _networks)
-    drain_seconds: float = _setting(0.0, _seconds)
-    state_url: str = _setting("memory://", _store, secret=True)
-    namespace: str = _setting("default", _namespace)
-    console: bool = _setting(False, _flag)
+    health_prefix: str = _setting("/_health", readers.path)
+    ops_prefix: str = _setting("/_ops", readers.path)
+    metrics_path: str = _setting("/metrics", readers.path)
+    metrics_enabled: bool = _setting(True, readers.flag)
+    metrics_buckets: tuple[float, ...] = _setting(DEFAULT_BUCKETS, readers.buckets)
+    health_cache_ttl: float = _setting(1.0, readers.seconds)
+    detailed_on_failure: bool = _setting(True, readers.flag)
+    maintenance_env_var: str = _setting("MAINTENANCE_MODE", readers.name)
+    maintenance_exempt_prefixes: tuple[str, ...] = _setting((), readers.prefixes)
+    maintenance_retry_after: int = _setting(60, readers.whole_seconds)
+    maintenance_bypass_token: str | None = _setting(None, readers.secret, secret=True)
+    maintenance_allow: tuple[Network, ...] = _setting((), readers.networks)
+    drain_seconds: float = _setting(0.0, readers.seconds)
+    state_url: str = _setting("memory://", readers.store, secret=True)
+    namespace: str = _setting("default", readers.namespace)
+    console: bool = _setting(False, readers.flag)
 
     @property
     def console_path(self) -> str:
@@ -275,7 +141,7 @@ class Settings:
             item = known[key]
             try:
                 values[item.name] = item.metadata["read"](value)
-            except _Refused as expected:
+            except readers.Refused as expected:
                 shown = "has a value that" if item.metadata["secret"] else f"is {repr(value)[:80]}, which"
                 raise ConfigurationError(
                     f"{key} {shown} cannot work; nothing was mounted. Set it to {expected}."
