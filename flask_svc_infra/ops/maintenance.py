@@ -11,13 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 from ..errors import ConfigurationError
-from .windows import Mode, Status, Window, as_duration, as_mode, as_retry_after, strictest
+from .windows import Mode, Orders, Status, Window, as_duration, as_mode, as_retry_after, strictest
 
 __all__ = ["Maintenance", "is_exempt"]
 
@@ -44,24 +43,6 @@ class Watcher(Protocol):
         """Look, and return the window in force."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Orders:
-    """Everything ordered, replaced as one; ``lifted`` says who ended the last order, and why."""
-
-    order: Window | None = None
-    scheduled: tuple[Window, ...] = ()
-    lifted: tuple[str, str | None] = ("api", None)
-
-    def all(self) -> tuple[Window, ...]:
-        return self.scheduled if self.order is None else (self.order, *self.scheduled)
-
-    def upcoming(self) -> tuple[Window, ...]:
-        return tuple(window for window in self.scheduled if window.clock() < window.starts)
-
-    def in_force(self) -> Window | None:
-        return strictest([window for window in self.all() if window.holds()])
-
-
 class Maintenance:
     """Switches maintenance on and off by code and by schedule, in this process.
 
@@ -76,7 +57,7 @@ class Maintenance:
     def __init__(self, *, clock: Clock = time.monotonic, wall_clock: Clock = time.time) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._orders = _Orders()
+        self._orders = Orders()
         self._watches: WeakSet[Watcher] = WeakSet()
         self._share: Callable[[], None] | None = None
 
@@ -120,7 +101,7 @@ class Maintenance:
         )
         with _lock:
             old = self._orders
-            self._orders = _Orders(window, old.scheduled, old.lifted)
+            self._orders = Orders(window, old.scheduled, old.lifted)
         self._tell()
         if self._share is not None:
             self._share()
@@ -128,7 +109,7 @@ class Maintenance:
     def disable(self, *, reason: str | None = None, actor: str = "api") -> None:
         """Lift what was switched on, and every scheduled window that has begun; those to come stay."""
         with _lock:
-            self._orders = _Orders(None, self._orders.upcoming(), (actor, reason))
+            self._orders = Orders(None, self._orders.upcoming(), (actor, reason))
         self._tell()
         if self._share is not None:
             self._share()
@@ -137,7 +118,7 @@ class Maintenance:
         """Take over what was ordered elsewhere: *window*, or None for what :meth:`disable` does."""
         with _lock:
             kept = self._orders.scheduled if window is not None else self._orders.upcoming()
-            self._orders = _Orders(window, kept, (actor, reason))
+            self._orders = Orders(window, kept, (actor, reason))
         self._tell()
 
     @property
@@ -189,7 +170,7 @@ class Maintenance:
         with _lock:
             old = self._orders
             scheduled = tuple(sorted((*old.scheduled, window), key=lambda w: w.starts))
-            self._orders = _Orders(old.order, scheduled, old.lifted)
+            self._orders = Orders(old.order, scheduled, old.lifted)
         self._tell()
         return window
 
@@ -198,7 +179,7 @@ class Maintenance:
         with _lock:
             old = self._orders
             kept = tuple(other for other in old.scheduled if other is not window)
-            self._orders = _Orders(old.order, kept, (actor, reason))
+            self._orders = Orders(old.order, kept, (actor, reason))
         self._tell()
 
     def exempt(self, target: T) -> T:
@@ -244,9 +225,7 @@ class Maintenance:
 
     def _forget_past(self) -> None:
         with _lock:
-            old = self._orders
-            order = None if old.order is None or old.order.over() else old.order
-            self._orders = _Orders(order, tuple(w for w in old.scheduled if not w.over()), old.lifted)
+            self._orders = self._orders.without_past()
 
     def _tell(self) -> None:
         for watch in list(self._watches):

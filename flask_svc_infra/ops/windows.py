@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 
-__all__ = ["Mode", "Status", "Window", "as_duration", "as_mode", "as_retry_after", "strictest"]
+__all__ = ["Mode", "Orders", "Status", "Window", "as_duration", "as_mode", "as_retry_after", "strictest"]
 
 Clock = Callable[[], float]
 
@@ -101,6 +101,38 @@ class Status:
                 for w in self.scheduled
             ],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Everything ordered, replaced as one.
+
+    Attributes:
+        order: what was switched on by hand.
+        scheduled: the windows of the schedule.
+        lifted: who ended the last order, and why.
+    """
+
+    order: Window | None = None
+    scheduled: tuple[Window, ...] = ()
+    lifted: tuple[str, str | None] = ("api", None)
+
+    def all(self) -> tuple[Window, ...]:
+        """Return every window, the one ordered by hand first."""
+        return self.scheduled if self.order is None else (self.order, *self.scheduled)
+
+    def upcoming(self) -> tuple[Window, ...]:
+        """Return the scheduled windows that have not begun."""
+        return tuple(window for window in self.scheduled if window.clock() < window.starts)
+
+    def in_force(self) -> Window | None:
+        """Return the strictest window that holds now."""
+        return strictest([window for window in self.all() if window.holds()])
+
+    def without_past(self) -> Orders:
+        """Return the orders that are not over."""
+        order = None if self.order is None or self.order.over() else self.order
+        return Orders(order, tuple(each for each in self.scheduled if not each.over()), self.lifted)
 
 
 def strictest(windows: Iterable[Window | None]) -> Window | None:
