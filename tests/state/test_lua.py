@@ -13,7 +13,7 @@ from flask_svc_infra.state.store import MemoryStore
 from flask_svc_infra.state.urls import open_store
 
 HOUR = 3_600_000
-MINUTE = 60_000
+APART = 10_000
 names = st.sampled_from(["a", "b"])
 epochs = st.integers(0, 6)
 # Durations of none or an hour: what is over and what is not does not depend on when it is asked.
@@ -112,7 +112,8 @@ steps = st.one_of(
                     "version": epochs,
                     "body": st.text(max_size=5),
                     "restore": st.just(restore),
-                    # Minutes apart: who was first does not depend on how long a step takes.
+                    # Hours apart, and moved apart by each step's place in the history: who was first does
+                    # not depend on how long a step takes.
                     "age": st.sampled_from(ages),
                     "duration": st.sampled_from([None, 10 * HOUR]),
                     "what": st.just("x"),
@@ -121,10 +122,13 @@ steps = st.one_of(
                 }
             ),
         )
-        for restore, ages in [(False, [0, 2 * MINUTE]), (True, [MINUTE, 3 * MINUTE])]
+        for restore, ages in [(False, [0, 2 * HOUR]), (True, [HOUR, 3 * HOUR])]
     ),
     st.tuples(st.just("journal"), st.just({"limit": 20})),
 )
+
+
+EVERYTHING = ("sync", {"seen": -1, "reports": [], "probe": False})
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +145,7 @@ def comparable(value):
         if "remaining" in kept:
             kept["remaining"] = kept["remaining"] and kept["remaining"] > HOUR // 2
         if "age" in kept:
-            kept["age"] = round(kept["age"] / MINUTE)
+            kept["age"] //= APART
         if "ignored" in kept:
             kept["ignored"] = sorted(kept["ignored"])
         return kept or []
@@ -154,7 +158,8 @@ def test_any_history_gives_the_same_answers(server, history):
     server.command("FLUSHALL")
     lua, python = open_store(server.url), MemoryStore()
     try:
-        for operation, args in [*history, ("sync", {"seen": -1, "reports": [], "probe": False})]:
+        for place, (operation, drawn) in enumerate([*history, EVERYTHING]):
+            args = drawn | {"age": drawn["age"] + place * APART} if "age" in drawn else drawn
             expected = comparable(python.act(operation, args))
             assert comparable(lua.act(operation, args)) == expected, json.dumps([operation, args])
     finally:
