@@ -110,8 +110,10 @@ class RedisStore:
         One that is cut is made anew; the next operation tells whether the store itself answers.
         """
         listener = self._listener
+        if listener is None:
+            return
         try:
-            while listener is not None and listener.get_message(timeout=0) is not None:
+            while listener.get_message(timeout=0) is not None:
                 pass
         except Exception:
             self._listener, self._cut = None, True

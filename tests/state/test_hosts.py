@@ -44,14 +44,14 @@ def test_one_bad_host_opens_alone_and_two_open_it_for_all(hosts, valkey):
     assert states(fleet) == ["open", "open", "closed", "closed"]
     second.ask("fail", 2)
     eventually(lambda: states(fleet) == ["open"] * 4, timeout=2)
-    store = open_store(valkey.url)
+    store = open_store(valkey.url + "?socket_timeout=5")
     (entry,) = [e for e in store.act("journal", {"limit": 10})["entries"] if e["what"] == "closed -> open"]
     store.close()
     assert entry["actor"] == f"pod-2:{second.popen.pid}"
 
 
 def test_the_vote_of_a_host_that_is_gone_counts_until_it_runs_out(valkey):
-    store = open_store(valkey.url)
+    store = open_store(valkey.url + "?socket_timeout=5")
     assert open_(store, host="gone", quorum=2, vote=400)["state"] == "closed"
     assert open_(store, host="gone-again", quorum=3, vote=60_000)["state"] == "closed"
     time.sleep(0.45)
@@ -103,6 +103,6 @@ def test_a_host_whose_cable_is_pulled_comes_back(hosts, valkey, network):
     eventually(lambda: states([near, far]) == ["open", "open"], timeout=4)
     near.ask("reset")
     eventually(lambda: states([near, far]) == ["closed", "closed"], timeout=2)
-    store = open_store(valkey.url)
+    store = open_store(valkey.url + "?socket_timeout=5")
     assert sync(store, seen=-1)["records"]["payments"]["state"] == "closed"
     store.close()

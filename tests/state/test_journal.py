@@ -52,7 +52,7 @@ def test_every_change_is_there_with_its_time_reason_and_author(valkey, make_app,
     app, infra = make_app()
     began = time.time()
     app.test_client().get("/")
-    breaker, store = infra.breakers["payments"], open_store(valkey.url)
+    breaker, store = infra.breakers["payments"], open_store(valkey.url + "?socket_timeout=5")
 
     def newest(*expected):
         entry = eventually(

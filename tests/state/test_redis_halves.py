@@ -49,7 +49,7 @@ def seen(worker, name):
 
 def agreed(workers, url, timeout=WITHIN):
     """Wait until all know the same of each circuit, the store included; return their states."""
-    store = open_store(url)
+    store = open_store(url + "?socket_timeout=5")
 
     def one():
         records = sync(store, seen=-1)["records"]

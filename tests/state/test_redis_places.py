@@ -17,6 +17,7 @@ from flask_svc_infra.state.store import StoreError
 from flask_svc_infra.state.urls import open_store
 
 pytestmark = [pytest.mark.needs("redis"), pytest.mark.usefixtures("quick_polls")]
+PATIENT = "?socket_timeout=5"
 PAGE = Path(__file__).parents[2] / "docs" / "shared-state.md"
 
 
@@ -69,7 +70,7 @@ def test_a_clusters_node_that_holds_the_namespace_is_a_store(cluster, begin, sai
     astray.fail(times=2)
     assert (astray.state(), astray.reporter.up) == ("open", False)
     (line,) = said()
-    assert "MovedError" in line
+    assert "moved" in line.lower()  # an error of that name, or in the server's word
     assert f":{right.port}" in line, "the line names the node to use"
 
 
@@ -109,7 +110,7 @@ def test_the_documented_rights_are_enough_for_all_there_is(shop, begin, said):
     control.script_flush()
     one.breakers["payments"].force_open("why")
     eventually(lambda: other.breakers["payments"].forced is not None, timeout=2)
-    store = open_store(url)
+    store = open_store(url + PATIENT)
     assert store.act("journal", {"limit": 1})["entries"][0]["what"] == "forced open"
     store.close()
     assert said() == []
@@ -120,8 +121,8 @@ def test_the_documented_rights_are_enough_for_all_there_is(shop, begin, said):
 def test_a_right_that_is_missing_is_named(shop):
     url, control = shop
     control.execute_command("ACL", "SETUSER", "shop", "-lpush")
-    store = open_store(url)
-    with pytest.raises(StoreError, match=r"lpush|permission") as caught:
+    store = open_store(url + PATIENT)
+    with pytest.raises(StoreError, match=r"lpush|permission|can.t run this command") as caught:
         open_(store, recovery=1000)
     assert "hunter2secret" not in str(caught.value)
     store.close()

@@ -79,7 +79,7 @@ def test_the_bell_rings_over_tls_and_no_ring_is_held_back(monkeypatch, valkey, b
         worker.breaker(name)
     up(worker)
     time.sleep(0.1)
-    other, took = open_store(valkey.url), []
+    other, took = open_store(valkey.url + "?socket_timeout=5"), []
     for name in names[:100]:
         began = time.monotonic()
         open_(other, name, recovery=60_000)
@@ -179,7 +179,7 @@ def test_trouble_within_tls_is_one_line_each_way(begin, valkey, front, said, fau
     getattr(proxy, fault)()
     proxy.cut()
     eventually(lambda: not worker.reporter.up, timeout=3)
-    open_(other := open_store(valkey.url), recovery=60_000)
+    open_(other := open_store(valkey.url + "?socket_timeout=5"), recovery=60_000)
     other.close()
     assert worker.state() == "closed"
     proxy.heal()

@@ -18,6 +18,8 @@ from flask_svc_infra.state.store import StoreError
 from flask_svc_infra.state.urls import open_store
 
 pytestmark = [pytest.mark.needs("redis"), pytest.mark.usefixtures("quick_polls")]
+PATIENT = "?socket_timeout=5"
+"""For a store that is the test's own tool."""
 KEYS = "svc_infra:1:{default}"
 
 
@@ -166,7 +168,7 @@ def test_a_bell_that_is_cut_is_hung_again_without_a_word(valkey, begin, said):
     with client(valkey) as other:
         for turn in range(3):
             assert other.execute_command("CLIENT", "KILL", "TYPE", "pubsub") == 1
-            open_(store := open_store(valkey.url), f"c{turn}", recovery=60_000)
+            open_(store := open_store(valkey.url + PATIENT), f"c{turn}", recovery=60_000)
             store.close()
             eventually(lambda: len(other.client_list(_type="pubsub")) == 1, timeout=3)
     worker.breaker("c0")
@@ -179,7 +181,7 @@ def test_keys_that_a_server_short_of_memory_drops_are_told_again(valkey, begin):
     worker = begin(valkey.url)
     up(worker)
     worker.fail(times=2)
-    put(store := open_store(valkey.url), "circuit:payments", '{"kind":"open","reason":"why"}')
+    put(store := open_store(valkey.url + PATIENT), "circuit:payments", '{"kind":"open","reason":"why"}')
     eventually(lambda: worker.breakers["payments"].forced is not None, timeout=2)
     with client(valkey) as other:
         for part in ("revision", "records", "documents", "tallies", "journal"):
@@ -219,7 +221,7 @@ def test_a_server_that_loads_its_data_is_down_until_it_has(begin, said):
     server = ValkeyServer()
     starting = threading.Thread(target=server.start)
     try:
-        open_(store := open_store(server.url), recovery=60_000)
+        open_(store := open_store(server.url + PATIENT), recovery=60_000)
         store.close()
         with client(server) as other:
             other.mset({f"k{number}": os.urandom(1100) for number in range(600)})
