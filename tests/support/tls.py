@@ -130,7 +130,7 @@ class TlsFront:
     def _serve(self, client: socket.socket) -> None:
         """Serve one connection in one thread: an SSLSocket is no place for two."""
         with client, suppress(OSError), self._heard(client) as tls:
-            tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else small records wait 40 ms at times
+            tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a small record waits 40 ms
             with socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:
                 server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while True:
