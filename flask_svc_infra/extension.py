@@ -100,7 +100,7 @@ class SvcInfra:
         self._registries: list[CollectorRegistry] = []
         self._exporter: Any = None
         self._db_engines = None if db_engines is None else tuple(db_engines)
-        self._sharing: tuple[tuple[str, str], Reporter] | None = None
+        self._sharing: tuple[tuple[str, ...], Reporter] | None = None
         self._wanted = {
             "probes": probes,
             "health_routes": health_routes,
@@ -140,7 +140,7 @@ class SvcInfra:
                 "a function that takes a request and an action and returns whether it is allowed, or set "
                 "SVC_INFRA_CONSOLE to off."
             )
-        reporter = self._reporter_of(settings)
+        reporter = self._reporter_of(settings, app.instance_path)
         mounts.claim(
             "SvcInfra", "Call init_app once per app: drop either SvcInfra(app) or the later init_app(app)."
         )
@@ -167,11 +167,11 @@ class SvcInfra:
             mounts.release("SvcInfra")
             raise
 
-    def _reporter_of(self, settings: Settings) -> Reporter | None:
+    def _reporter_of(self, settings: Settings, folder: str) -> Reporter | None:
         """Return what shares this object's circuits and maintenance; None where nothing is shared."""
-        where = (settings.state_url, settings.namespace)
+        store = open_store(settings.state_url, namespace=settings.namespace, folder=folder)
+        where = (settings.state_url, store.url, settings.namespace)
         if self._sharing is None:
-            store = open_store(settings.state_url, namespace=settings.namespace)
             if not store.shared:
                 return None
             self._sharing = where, share_state(store, self.breakers, self.maintenance)

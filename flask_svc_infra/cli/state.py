@@ -36,7 +36,7 @@ def asking(app: Flask, *, consequence: str) -> Iterator[Store]:
     from ..state.urls import open_store
 
     settings = settings_of(app)
-    store = open_store(settings.state_url, namespace=settings.namespace)
+    store = open_store(settings.state_url, namespace=settings.namespace, folder=app.instance_path)
     if not store.shared:
         where = ", for the workers and for this command"
         raise click.ClickException(CURE.format(consequence=consequence, where=where))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,12 +20,14 @@ _CURE = "Use memory://, sqlite:////absolute/path.db, redis://host:6379/0 or redi
 _REDIS = frozenset({"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
 
 
-def open_store(url: str, *, namespace: str = "default") -> Store:
-    """Make the store at *url*; nothing is connected to, opened or created yet.
+def open_store(url: str, *, namespace: str = "default", folder: str | None = None) -> Store:
+    """Make the store at *url*; nothing is connected to or opened yet.
 
     Args:
-        url: ``memory://``, ``sqlite:////absolute/path``, or a Redis URL.
+        url: ``memory://``, ``sqlite:////absolute/path``, ``sqlite:///path`` within *folder*, or a Redis URL.
         namespace: whose state it is.
+        folder: where a relative path begins, made if need be: the app's ``instance_path``, which is the same
+            for every process and command, as the working directory is not. None: there is no such place.
 
     Raises:
         ConfigurationError: the URL cannot be read; it is not shown, for it may hold a password.
@@ -39,6 +43,8 @@ def open_store(url: str, *, namespace: str = "default") -> Store:
             from .sqlite import SqliteStore
 
             path = unquote(parts.path)[1:]
+            if folder is not None and not path.startswith(("/", ":memory:")):
+                path = _within(folder, path)
             if path.startswith("/") and not path.endswith("/") and "\0" not in path:
                 return SqliteStore(path, namespace)
             if not path.startswith("/"):
@@ -57,3 +63,9 @@ def open_store(url: str, *, namespace: str = "default") -> Store:
     raise ConfigurationError(
         f"SVC_INFRA_STATE_URL is {what} {flaw} (it is not shown); nothing was mounted. {_CURE}"
     ) from None
+
+
+def _within(folder: str, path: str) -> str:
+    with suppress(OSError):  # the store says so itself, when it cannot be opened
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return f"{folder}/{path}"

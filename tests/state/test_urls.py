@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from flask import Flask
 
+from flask_svc_infra import SvcInfra
+from flask_svc_infra.cli.state import asking
 from flask_svc_infra.errors import ConfigurationError
 from flask_svc_infra.state.redis import RedisStore
 from flask_svc_infra.state.sqlite import SqliteStore
@@ -65,6 +68,28 @@ def test_what_names_no_store_is_refused_without_being_shown(url):
 def test_a_relative_path_would_be_another_file_in_each_folder_and_is_refused():
     with pytest.raises(ConfigurationError, match="each process would take it from its own folder"):
         open_store("sqlite:///state.db")
+
+
+def test_a_relative_path_begins_in_the_apps_instance_folder(tmp_path):
+    folder = tmp_path / "instance"
+    store = open_store("sqlite:///state.db", folder=str(folder))
+    store.act("journal", {"limit": 1})
+    store.close()
+    assert (folder / "state.db").exists()
+    for url in ("sqlite:///:memory:", "sqlite:///"):
+        with pytest.raises(ConfigurationError):
+            open_store(url, folder=str(folder))
+
+
+def test_the_command_and_the_workers_mean_the_same_relative_file(tmp_path, monkeypatch):
+    app = Flask("shop", instance_path=str(tmp_path / "instance"))
+    app.config["SVC_INFRA_STATE_URL"] = "sqlite:///state.db"
+    SvcInfra(app)
+    monkeypatch.chdir(tmp_path)
+    with asking(app, consequence="-") as store:
+        assert store.url == f"sqlite:///{tmp_path}/instance/state.db"
+    reporter = app.extensions["svc_infra"].parts["state.reporter"]
+    assert reporter.store.url == store.url
 
 
 def test_errors_name_no_credentials(valkey):
