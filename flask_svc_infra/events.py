@@ -29,6 +29,7 @@ __all__ = [
     "HealthChanged",
     "MaintenanceChanged",
     "Retried",
+    "StoreChanged",
     "Transition",
     "check_finished",
     "circuit_transition",
@@ -36,6 +37,7 @@ __all__ = [
     "maintenance_changed",
     "publish",
     "retried",
+    "store_changed",
 ]
 
 T = TypeVar("T")
@@ -48,6 +50,7 @@ retried: NamedSignal = _signals.signal("retried")
 check_finished: NamedSignal = _signals.signal("check-finished")
 health_changed: NamedSignal = _signals.signal("health-changed")
 maintenance_changed: NamedSignal = _signals.signal("maintenance-changed")
+store_changed: NamedSignal = _signals.signal("store-changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,21 @@ class MaintenanceChanged:
     mode: str
     reason: str | None
     actor: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanged:
+    """The store of shared state answers this process, or does not any more. The sender is the reporter.
+
+    Attributes:
+        url: where it is, without credentials.
+        up: whether it answers.
+        at: when, in seconds since the epoch.
+    """
+
+    url: str
+    up: bool
     at: float
 
 

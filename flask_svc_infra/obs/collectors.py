@@ -20,11 +20,13 @@ from ..events import (
     CheckFinished,
     MaintenanceChanged,
     Retried,
+    StoreChanged,
     Transition,
     check_finished,
     circuit_transition,
     maintenance_changed,
     retried,
+    store_changed,
 )
 from ..resilience import live_breakers, live_bulkheads
 from . import catalog, compaction
@@ -157,6 +159,7 @@ class AppState:
         self._changes_born = False
         check_finished.connect(self._on_check)
         maintenance_changed.connect(self._on_maintenance)
+        store_changed.connect(self._on_store)
 
     def refresh(self) -> None:
         """Take over what the registry and the maintenance of this app say now."""
@@ -184,6 +187,7 @@ class AppState:
         """Listen no more."""
         check_finished.disconnect(self._on_check)
         maintenance_changed.disconnect(self._on_maintenance)
+        store_changed.disconnect(self._on_store)
 
     def _on_check(self, sender: object, event: CheckFinished) -> None:
         if self._mounts.parts.get("health.registry") is not sender:
@@ -192,9 +196,16 @@ class AppState:
         self.instruments.observe(catalog.HEALTH_DURATION, (event.name,), event.duration)
 
     def _on_maintenance(self, sender: object, event: MaintenanceChanged) -> None:
-        if self._mounts.parts.get("ops.maintenance") is sender:
+        parts = self._mounts.parts
+        if parts.get("ops.maintenance") is sender:
             actor = event.actor if event.actor in catalog.MAINTENANCE_ACTORS else "other"
             self.instruments.inc(catalog.MAINTENANCE_CHANGES, (event.mode, actor))
+            # At once: of several processes, the one that is scraped next may be another.
+            self.instruments.set_state(catalog.MAINTENANCE_MODE, (), str(parts["ops.maintenance"].mode))
+
+    def _on_store(self, sender: object, event: StoreChanged) -> None:
+        if self._mounts.parts.get("state.reporter") is sender:
+            self.instruments.set(catalog.STATE_UP, (), float(event.up))
 
 
 _RANK = {state: rank for rank, state in enumerate(catalog.CIRCUIT_STATES)}

@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
+from ..events import StoreChanged, publish, store_changed
 from .store import StoreError
 
 if TYPE_CHECKING:
@@ -263,8 +264,10 @@ class Reporter:
 
     def _lose(self, error: StoreError) -> None:
         self._seen = -1
+        self.up = False
         self._met.set()
         if self._down_since is None:
+            self._tell()
             self._down_since = time.monotonic()
             _logger.warning(
                 "the state store '%s' does not answer (%s); this process goes on by what it knows, and asks "
@@ -273,12 +276,15 @@ class Reporter:
                 error,
                 extra={"store": self.store.url},
             )
-        self.up = False
+
+    def _tell(self) -> None:
+        publish(store_changed, self, StoreChanged(self.store.url, self.up, time.time()))
 
     def _find(self) -> None:
         if self.up:
             return
         self.up = True
+        self._tell()
         since, self._down_since = self._down_since, None
         if since is not None:
             _logger.warning(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.processes import eventually
+
+from flask_svc_infra.state import orders
+from flask_svc_infra.state.urls import open_store
 
 SOURCE = """
     import os
@@ -69,3 +74,29 @@ def test_workers_are_one(gunicorn, valkey, tmp_path, served):
     assert "svc_infra_state_up 1.0" in metrics
     assert server.request("/on", "POST").status == 200
     eventually(lambda: {server.get("/state").status for _ in range(30)} == {503}, timeout=5)
+
+
+@pytest.mark.slow
+def test_whichever_worker_is_scraped_says_what_all_have_found(gunicorn, private_valkey):
+    server = gunicorn(
+        source=SOURCE,
+        workers=2,
+        conf="python:flask_svc_infra.gunicorn",
+        env={"FLASK_SVC_INFRA_STATE_URL": private_valkey.url, "FLASK_SVC_INFRA_NAMESPACE": "shop"},
+    )
+    server.wait_ready("/state")
+    eventually(lambda: len(states(server)) == 2)
+
+    def scraped(line, times=1):
+        return all(line in server.get("/metrics").text for _ in range(times))
+
+    private_valkey.stop()
+    eventually(lambda: scraped("svc_infra_state_up 0.0", times=20), timeout=5)  # each has shown it by now
+    private_valkey.cont()
+    time.sleep(2.2)
+    assert scraped("svc_infra_state_up 1.0"), "a worker that was scraped while the store hung says so still"
+    orders.switch(open_store(private_valkey.url, namespace="shop"), "full", reason=None, actor="cli")
+    eventually(lambda: scraped('maintenance_mode{mode="full"} 1.0', times=20), timeout=5)
+    orders.switch(open_store(private_valkey.url, namespace="shop"), "off", reason=None, actor="cli")
+    time.sleep(1.3)
+    assert scraped('maintenance_mode{mode="full"} 0.0')
