@@ -12,6 +12,7 @@ from support.fleet import Worker
 from support.processes import eventually
 from support.valkey import ValkeyServer
 
+from flask_svc_infra.errors import ConfigurationError
 from flask_svc_infra.resilience import Outcome
 from flask_svc_infra.state.store import StoreError
 from flask_svc_infra.state.urls import open_store
@@ -126,3 +127,24 @@ def test_a_right_that_is_missing_is_named(shop):
         open_(store, recovery=1000)
     assert "hunter2secret" not in str(caught.value)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        ("redis://:hunter2secret@cache/0?socket_timout=1", "socket_timout"),
+        ("redis://:hunter2secret@cache/0?socket_timeout=soon", "socket_timeout"),
+        ("redis://:hunter2secret@cache/0?ssl_ca_certs=ca.pem", "ssl_ca_certs"),
+        ("rediss://:hunter2secret@cache/0?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs"),
+        ("redis+sentinel://:hunter2secret@cache/main/0?socket_timout=1", "socket_timout"),
+        ("redis+sentinel://:hunter2secret@cache/main/0?ssl_ca_certs=ca.pem", "ssl_ca_certs"),
+        ("redis://:pa?hunter=secret@cache/0", None),  # a password that was not quoted
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named_and_nothing_else_is(url, option):
+    with pytest.raises(ConfigurationError, match="SVC_INFRA_STATE_URL") as caught:
+        open_store(url)
+    said = str(caught.value)
+    assert (f"option '{option}'" in said) is (option is not None)
+    assert "hunter" not in said
+    assert "secret" not in said
