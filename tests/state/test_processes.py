@@ -55,25 +55,38 @@ def test_opened_in_one_process_is_open_in_all(processes, url):
     assert None not in all_at_once(fleet, "when", "open", since, 1.3)
 
 
+def patient(url):
+    """A store that a busy machine does not make look down: whoever takes it for that makes trials alone."""
+    return f"{url}?socket_timeout=10&socket_connect_timeout=10" if url.startswith("redis") else url
+
+
+def trials(fleet, pause):
+    """All trials of a fleet. Who got no answer within its patience was refused, and may ask again."""
+    made, until = 0, time.monotonic() + 5
+    while made < 3 and time.monotonic() < until:
+        made += sum(all_at_once(fleet, "attempts", 300, pause))
+    return made
+
+
 def test_eight_processes_make_just_as_many_trials_as_allowed(processes, url):
-    fleet = processes(8, url)
+    fleet = processes(8, patient(url))
     for turn in range(3):
         fleet[turn].ask("fail", 2)
         everywhere(fleet, "open")
         time.sleep(0.4)
-        assert sum(all_at_once(fleet, "attempts", 300, 0.001)) == 3
+        assert trials(fleet, 0.001) == 3
         all_at_once(fleet, "settle", "SUCCESS")
         everywhere(fleet, "closed")
 
 
 @pytest.mark.slow
 def test_trials_are_exactly_bounded_fifty_times(processes, valkey):
-    fleet = processes(8, valkey.url, recovery_timeout=0.15)
+    fleet = processes(8, patient(valkey.url), recovery_timeout=0.15)
     for turn in range(50):
         fleet[turn % 8].ask("fail", 2)
         everywhere(fleet, "open")
         time.sleep(0.2)
-        assert sum(all_at_once(fleet, "attempts", 300, 0.0)) == 3
+        assert trials(fleet, 0.0) == 3
         all_at_once(fleet, "settle", "SUCCESS")
         everywhere(fleet, "closed")
 
