@@ -171,7 +171,7 @@ def _sync(shelf: Shelf, now: int, args: Json) -> Json:
     tallies = [_count(shelf, now, report) for report in args["reports"]]
     revision = shelf.revision()
     reply: Json = {"revision": revision, "tallies": tallies}
-    if revision != args["seen"]:
+    if revision != args["seen"] or revision == 0:  # an empty store may have been emptied since
         records = {name: _record(shelf, now, name) for name in shelf.names("records")}
         documents = {key: _document(shelf, now, key) for key in shelf.names("documents")}
         reply["records"] = {name: _shown(found, now) for name, found in records.items() if found}

@@ -196,7 +196,7 @@ function operations.sync()
   for index, report in ipairs(args.reports) do reply.tallies[index] = count(report) end
   local revision = revision_of()
   reply.revision = revision
-  if revision ~= args.seen then
+  if revision ~= args.seen or revision == 0 then -- an empty store may have been emptied since
     reply.records, reply.documents, reply.ignored = {}, {}, {}
     for _, name in ipairs(redis.call('HKEYS', RECORDS)) do
       local record = record_of(name)

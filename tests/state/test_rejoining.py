@@ -228,6 +228,16 @@ def test_an_order_to_an_emptied_store_is_not_undone_by_what_others_remember(flee
     assert states(workers) == ["closed"] * 3
 
 
+def test_an_order_lost_before_anyone_polled_is_put_back(fleet, server):
+    workers = fleet()
+    workers[0].circuit_breaker.force_open("kept")
+    poll(workers[0])
+    workers[0].reporter._seen = 0  # it was emptied before the order's own revision was seen
+    server.empty()
+    poll(*workers, times=2)
+    assert {worker.circuit_breaker.forced.reason for worker in workers} == {"kept"}
+
+
 def test_a_reset_from_elsewhere_closes_also_what_no_quorum_followed(fleet, server):
     workers = fleet(quorum=2)
     calls(workers[0], FAILURE, FAILURE, FAILURE)
