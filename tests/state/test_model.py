@@ -201,6 +201,8 @@ class Fleet(RuleBasedStateMachine):
             for worker in self.workers:
                 worker.link.broken = True
         self.lost += 1
+        if self.lost > 1 and any(worker.circuit._overruled._unsent for worker in self.workers):
+            self.last = None  # one unsent since before may have the higher version: all agree, on either
         self.forget_orders_nobody_knows()
 
     @precondition(lambda self: self.faults)
