@@ -138,12 +138,15 @@ class SqliteStore:
         return None if found is None else str(found[0])
 
     def _carry_over(self, connection: sqlite3.Connection) -> None:
-        """Let a document with an end last until it is lifted: its end was by the clock before."""
+        """Make each order an old one, and let one with an end last until it is lifted.
+
+        Both were told by the clock before.
+        """
         table = _Table(connection, self._namespace)
         for key in table.names("documents"):
             found = table.get("documents", key)
-            if isinstance(found, dict) and found.get("until"):
-                table.put("documents", key, {**found, "until": 0})
+            if isinstance(found, dict):
+                table.put("documents", key, {**found, "until": 0, "at": 0})
 
 
 class _Table:

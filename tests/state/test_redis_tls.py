@@ -38,7 +38,8 @@ def front(valkey, certificates):
 
 @pytest.fixture
 def url(front, certificates):
-    return f"rediss://127.0.0.1:{front.port}/0?ssl_ca_certs={certificates.ca}"
+    # Patient: what a busy machine makes slow must not look like a ring that was not heard.
+    return f"rediss://127.0.0.1:{front.port}/0?ssl_ca_certs={certificates.ca}&socket_timeout=5"
 
 
 @pytest.fixture

@@ -662,3 +662,22 @@ def test_eight_processes_with_threads_and_forks_disturb_each_other_in_nothing(pa
     asked, refused = sum(answer[0] for answer in answers), [text for answer in answers for text in answer[1]]
     assert len(refused) <= asked / 200, f"of {asked} operations {len(refused)} had no turn: {refused[:3]}"
     assert whole(path)
+
+
+def test_after_a_restart_of_the_machine_orders_last_and_circuits_begin_anew(path, tmp_path, monkeypatch):
+    """The clock begins anew too: what was told by the old one says nothing any more."""
+    before = SqliteStore(str(path), "default")
+    open_(before, recovery=HOUR)
+    put(before, body='{"mode":"full"}', duration=HOUR)
+    before.close()
+    boot = tmp_path / "boot_id"
+    boot.write_text("another")
+    monkeypatch.setattr("flask_svc_infra.state.sqlite._BOOT_ID", boot)
+    monkeypatch.setattr("flask_svc_infra.state.sqlite._now", lambda: 5_000)
+    after = SqliteStore(str(path), "default")
+    found = sync(after)
+    assert found["records"] == {}
+    assert found["documents"]["maintenance"]["body"] == '{"mode":"full"}'
+    assert found["documents"]["maintenance"]["remaining"] is None
+    assert put(after, body='{"mode":"off"}', age=4_000)["body"] == '{"mode":"off"}'  # given since
+    after.close()
