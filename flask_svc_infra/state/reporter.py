@@ -9,7 +9,7 @@ While the store does not answer, jobs are told so at once and the poll is the on
 everything is learned anew: the polls' jitter is what keeps a fleet from doing so at one moment.
 
 The thread begins at the first job or ring, never at import, and again in a forked child. Under gevent's
-patches it is a greenlet.
+patches it is a greenlet. It ends, and the store is closed, when the app that it served is gone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import selectors
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
-from weakref import WeakSet
 
 from ..events import StoreChanged, publish, store_changed
 from .store import StoreError
@@ -178,29 +178,28 @@ class Reporter:
                 self._ears = socket.socketpair()
                 for ear in self._ears:
                     ear.setblocking(False)
-                self._thread = threading.Thread(target=self._run, name="svc-infra-state", daemon=True)
+                args = (weakref.ref(self), self.store, self._ears)
+                self._thread = threading.Thread(target=_run, args=args, name="svc-infra-state", daemon=True)
                 self._thread.start()
 
     # The thread
 
-    def _run(self) -> None:
-        ears = self._ears
-        assert ears is not None  # noqa: S101 - made with the thread
-        while not self._stopped:
-            self._rung = False
-            try:
-                self._do_jobs()
-                self._sync_if_due()
-                self._listen(ears[0])
-            except StoreError as error:
-                self._lose(error)
-            except Exception:
-                _logger.exception("the state store's thread met an error of its own; it goes on")
-                self._due = False
-                self._next_poll = time.monotonic() + POLL[1]
-                time.sleep(PACE)
-        for ear in ears:
-            ear.close()
+    def round(self) -> tuple[int | None, float] | None:
+        """Do what there is to do; return the bell and the seconds to wait for it, None when it is over."""
+        if self._stopped:
+            return None
+        self._rung = False
+        try:
+            self._do_jobs()
+            self._sync_if_due()
+        except StoreError as error:
+            self._lose(error)
+        except Exception:
+            _logger.exception("the state store's thread met an error of its own; it goes on")
+            self._due = False
+            self._next_poll = time.monotonic() + POLL[1]
+            time.sleep(PACE)
+        return self._listening()
 
     def _do_jobs(self) -> None:
         while self._jobs:
@@ -240,25 +239,21 @@ class Reporter:
                 member.learn(reply["records"] or {}, reply["documents"] or {})
         self._met.set()
 
-    def _listen(self, ear: socket.socket) -> None:
+    def _listening(self) -> tuple[int | None, float]:
         bell = self.store.bell() if self.up else None
         if bell is not None and not self._belled:
             self._due = True  # what changed before the subscription rang no bell here
         self._belled = bell is not None
-        now = time.monotonic()
         until = self._last_sync + PACE if self._due and self.up else self._next_poll
-        if self._jobs:
-            until = now
-        with selectors.DefaultSelector() as selector:
-            selector.register(ear, selectors.EVENT_READ)
-            if bell is not None:
-                selector.register(bell, selectors.EVENT_READ, data="bell")
-            ready = selector.select(max(0.0, until - now))
-        if any(key.data == "bell" for key, _ in ready):
+        return bell, 0.0 if self._jobs else max(0.0, until - time.monotonic())
+
+    def heard(self) -> None:
+        """Take what made the bell ring."""
+        try:
             self.store.heard()
-            self._due = True
-        with suppress(BlockingIOError):
-            ear.recv(4096)
+        except StoreError as error:
+            self._lose(error)
+        self._due = True
 
     # Up and down
 
@@ -315,7 +310,28 @@ class Reporter:
             ear.close()
 
 
-_reporters: WeakSet[Reporter] = WeakSet()
+def _run(known: weakref.ref[Reporter], store: Store, ears: tuple[socket.socket, socket.socket]) -> None:
+    """Go round until the reporter is stopped, or gone with the app it served."""
+    ear = ears[0]
+    while (reporter := known()) is not None and (waiting := reporter.round()) is not None:
+        del reporter  # nobody is kept alive by being waited for
+        bell, seconds = waiting
+        with selectors.DefaultSelector() as selector:
+            selector.register(ear, selectors.EVENT_READ)
+            if bell is not None:
+                selector.register(bell, selectors.EVENT_READ, data="bell")
+            ready = selector.select(seconds)
+        with suppress(BlockingIOError):
+            ear.recv(4096)
+        if any(key.data == "bell" for key, _ in ready) and (reporter := known()) is not None:
+            reporter.heard()
+    for each in ears:
+        each.close()
+    if known() is None:
+        store.close()
+
+
+_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
 import time
 
 import pytest
+from flask import Flask
 from state.conftest import open_, put, report
 from support.processes import eventually
 
+from flask_svc_infra import SvcInfra
 from flask_svc_infra.state.reporter import LONGEST_QUEUE, Reporter
 from flask_svc_infra.state.store import MemoryStore
 from flask_svc_infra.state.urls import open_store
@@ -307,3 +310,20 @@ def test_a_fork_in_the_middle_of_a_job_leaves_the_child_whole(make_store, begin)
             os._exit(code)
     release.set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_thread_ends_and_the_store_is_closed_when_the_app_is_gone(tmp_path):
+    def serve():
+        app = Flask("shop")
+        app.config["SVC_INFRA_STATE_URL"] = f"sqlite:///{tmp_path}/state.db"
+        infra = SvcInfra(app)
+        infra.breaker("payments")
+        app.test_client().get("/")
+        reporter = app.extensions["svc_infra"].parts["state.reporter"]
+        eventually(lambda: reporter.up)
+        return reporter._thread, reporter.store
+
+    thread, store = serve()
+    gc.collect()
+    eventually(lambda: not thread.is_alive(), timeout=3)
+    assert store._file.connection is None
