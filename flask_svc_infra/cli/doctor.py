@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..health.redaction import describe
-from . import diagnosis, mounted
+from . import diagnosis, mounted, state
 from .output import json_option, load_app, plain, show_json
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ _MARKS = {"ok": "green", "warning": "yellow", "problem": "red"}
 def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Examine the installation and the app, and say how to cure what is wrong.
 
-    Asks every probe and the metrics once, in this process, so the app's health checks run. Exits 1 when there
-    is a problem; warnings leave it at 0.
+    Asks every probe, the metrics and the state store once, in this process, so the app's health checks run.
+    Exits 1 when there is a problem; warnings leave it at 0.
     """
     findings = list(_examine(ctx))
     if as_json:
@@ -94,3 +94,4 @@ def _examine_app(app: Flask) -> Iterator[Finding]:
     yield from mounted.measured_twice(REGISTRY)
     yield from mounted.hidden_views(app, mounts)
     yield from mounted.breakers([breaker.name for breaker in live_breakers()])
+    yield state.examined(app)

@@ -172,6 +172,43 @@ def test_breakers_of_one_name_are_found(flask_command):
     del twins
 
 
+def test_state_store_is_asked_and_one_that_does_not_answer_is_a_problem(flask_command, tmp_path):
+    def stored(url):
+        app = Flask("shop")
+        app.config["SVC_INFRA_STATE_URL"] = url
+        infra = SvcInfra(metrics=False)
+        infra.health.add("database", lambda: True)
+        infra.init_app(app)
+        return app
+
+    def store_of(findings):
+        (found,) = [finding for finding in findings if finding["topic"] == "store"]
+        return found
+
+    well = store_of(findings_of(flask_command, stored(f"sqlite:///{tmp_path}/state.db")))
+    assert (well["level"], well["cure"]) == ("ok", None)
+    alone = store_of(findings_of(flask_command, sound_app()))
+    assert (alone["level"], alone["text"]) == (
+        "ok",
+        "none: each worker keeps its own circuits and maintenance",
+    )
+    lost = store_of(findings_of(flask_command, stored(f"sqlite:///{tmp_path}/no/folder.db"), exit_code=1))
+    assert lost["level"] == "problem"
+    assert "does not answer" in lost["text"]
+    assert lost["cure"]
+
+
+@pytest.mark.needs("redis")
+def test_a_dead_state_store_names_no_secret(flask_command):
+    app = Flask("shop")
+    app.config["SVC_INFRA_STATE_URL"] = "redis://:hunter2secret@127.0.0.1:1/0"
+    SvcInfra(app, metrics=False)
+    result = flask_command("doctor", app=app)
+    assert result.exit_code == 1
+    assert "problem  store: the state store 'redis://127.0.0.1:1/0' does not answer" in result.output
+    assert "hunter2secret" not in result.output
+
+
 def test_request_metrics_of_prometheus_flask_exporter_are_found():
     from prometheus_flask_exporter import PrometheusMetrics
 
