@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from re import fullmatch
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,7 @@ def client_maker(url: str) -> Callable[[], list[redis.Redis]]:
     import redis
 
     parts = urlsplit(url)
+    _passed_over(parts)
     try:
         if parts.scheme.endswith("+sentinel"):
             make = _through_sentinels(parts)
@@ -52,6 +53,9 @@ def client_maker(url: str) -> Callable[[], list[redis.Redis]]:
             make = lambda: [redis.Redis.from_url(url, **_brief())]  # noqa: E731 - its twin is made elsewhere
         for client in make():
             client.connection_pool.make_connection()  # connects to nothing; refuses what it does not know
+            _timed(client.connection_pool.connection_kwargs)
+    except OptionError:
+        raise
     except (AttributeError, TypeError, ValueError, redis.RedisError) as error:
         raise _refused(parts, str(error)) from None
     given = parse_qs(parts.query)
@@ -63,6 +67,25 @@ def client_maker(url: str) -> Callable[[], list[redis.Redis]]:
         return make()
 
     return connectable
+
+
+def _passed_over(parts: SplitResult) -> None:
+    """Refuse what redis-py passes over in silence, which is most often the rest of a password with / ? or #.
+
+    Such a URL would lead to another server or database, and what is shown of it would be of the password.
+    """
+    plain = parts.scheme in ("redis", "rediss")
+    if parts.fragment or (plain and not fullmatch("/*[0-9]*/*", unquote(parts.path))):
+        raise ValueError("a Redis URL ends in /database and options")
+    if parts.query:
+        parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
+
+
+def _timed(options: dict[str, Any]) -> None:
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        seconds = options.get(name, TIMEOUT)
+        if seconds is not None and not 0 < seconds < float("inf"):
+            raise OptionError(name)
 
 
 def _brief() -> dict[str, Any]:

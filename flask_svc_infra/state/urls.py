@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["open_store"]
 
-_CURE = "Use memory://, sqlite:////absolute/path.db, redis://host:6379/0 or rediss://…"
+_CURE = (
+    "Use memory://, sqlite:////absolute/path.db, redis://host:6379/0, rediss://… "
+    "or redis+sentinel://host:26379/service/0"
+)
+_ENCODED = "in a password write % as %25, / as %2F, ? as %3F, # as %23 and @ as %40"
 _REDIS = frozenset({"redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"})
 
 
@@ -33,7 +37,7 @@ def open_store(url: str, *, namespace: str = "default", folder: str | None = Non
         ConfigurationError: the URL cannot be read; it is not shown, for it may hold a password.
         MissingDriverError: it is a Redis URL and redis-py is not installed.
     """
-    flaw, scheme = "that names no store", ""
+    flaw, scheme, cure = "that names no store", "", _CURE
     try:
         parts = urlsplit(url)
         scheme = parts.scheme
@@ -58,10 +62,10 @@ def open_store(url: str, *, namespace: str = "default", folder: str | None = Non
     except OptionError as option:
         flaw = f"whose option '{option}' cannot be used"
     except ValueError:
-        scheme = ""
-    what = f"a '{scheme}' URL" if scheme else "no URL"
+        flaw, cure = "that cannot be read", f"{_CURE}; {_ENCODED}"
+    what = f"a '{scheme}' URL" if scheme else "a URL"
     raise ConfigurationError(
-        f"SVC_INFRA_STATE_URL is {what} {flaw} (it is not shown); nothing was mounted. {_CURE}"
+        f"SVC_INFRA_STATE_URL is {what} {flaw} (it is not shown); nothing was mounted. {cure}"
     ) from None
 
 

@@ -56,6 +56,7 @@ def test_urls(url, kind, shown):
         "redis+sentinel://a:1",
         "redis+sentinel://a:1/main/x",
         "redis://:hunter2secret@cache/0?socket_timeout=soon",
+        "redis://:hunter2secret@cache/zero",
     ],
 )
 def test_what_names_no_store_is_refused_without_being_shown(url):
@@ -63,6 +64,26 @@ def test_what_names_no_store_is_refused_without_being_shown(url):
         open_store(url)
     assert "hunter2secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("sign", "/?#")
+def test_a_password_that_is_not_encoded_is_refused_with_the_cure_and_never_taken_for_a_host(sign):
+    """``redis://:12/34@cache`` reads as the host '' at port 12, and so would be shown."""
+    for password in (f"12{sign}34", f"hunter2{sign}secret"):
+        for url in (f"redis://:{password}@cache:6380/0", f"rediss://ann:{password}@cache:6380/0"):
+            with pytest.raises(ConfigurationError, match=r"/ as %2F, [?] as %3F, # as %23") as caught:
+                open_store(url)
+            assert password not in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+    assert open_store("redis://:12%2F34%3F%23@cache:6380/0").url == "redis://cache:6380/0"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("option", ["socket_timeout", "socket_connect_timeout"])
+def test_a_timeout_in_which_no_server_could_answer_is_refused_by_its_name(option, seconds):
+    for url in ("redis://cache/0", "redis+sentinel://a:1/main/0"):
+        with pytest.raises(ConfigurationError, match=f"option '{option}'"):
+            open_store(f"{url}?{option}={seconds}")
 
 
 def test_a_relative_path_would_be_another_file_in_each_folder_and_is_refused():
