@@ -13,8 +13,11 @@ from support.fleet import Worker
 from support.processes import eventually
 
 from flask_svc_infra.resilience import CircuitBreaker, Outcome, failure_rate
+from flask_svc_infra.state.reporter import POLL
 from flask_svc_infra.state.urls import open_store
 
+QUICK = (0.2, 0.22)
+"""Seconds between two polls where it is not their pace that is looked at."""
 OPTIONS = {"failure_threshold": 2, "recovery_timeout": 0.3, "half_open_max_calls": 3, "success_threshold": 3}
 
 
@@ -30,7 +33,7 @@ def processes():
     made = []
 
     def make(count, url, **options):
-        new = [Process(url, **{**OPTIONS, **options}) for _ in range(count)]
+        new = [Process(url, **{**OPTIONS, "poll": QUICK, **options}) for _ in range(count)]
         made.extend(new)
         return new
 
@@ -50,7 +53,7 @@ def all_at_once(processes, *command):
 
 
 def test_opened_in_one_process_is_open_in_all(processes, url):
-    fleet = processes(3, url)
+    fleet = processes(3, url, poll=POLL)
     since = fleet[0].ask("fail", 2)
     assert None not in all_at_once(fleet, "when", "open", since, 1.3)
 
@@ -111,7 +114,7 @@ def test_kill_at_any_moment_leaves_a_state_that_recovers(processes, url):
         victim.send("fail", 2)
         time.sleep(0.002 * turn)
         victim.kill()
-    time.sleep(1.5)
+    time.sleep(0.5)
 
     def closed():
         survivor.ask("attempts", 1, 0)
@@ -142,14 +145,14 @@ def test_a_store_that_comes_back_empty_neither_resurrects_nor_forgets(processes,
     one.ask("fail", 2)
     everywhere([one, other, third], "open")
     valkey.restart()
-    time.sleep(2.5)
+    time.sleep(0.7)
     everywhere([one, other, third], "open")
     late = processes(1, valkey.url, recovery_timeout=60)[0]
     everywhere([late], "open", timeout=3)
     one.ask("reset")
     everywhere([one, other, third, late], "closed")
     valkey.restart()
-    time.sleep(2.5)
+    time.sleep(0.7)
     everywhere([one, other, third, late], "closed")
 
 

@@ -168,6 +168,7 @@ def test_a_full_queue_says_so_at_once(valkey, begin):
     release.set()
 
 
+@pytest.mark.usefixtures("quick_polls")
 @pytest.mark.parametrize("fault", ["kill", "hang", "reset", "half", "refuse", "script flush", "empty"])
 def test_what_others_did_meanwhile_is_learned_after(valkey, begin, fault, caplog):
     caplog.set_level(logging.INFO, "flask_svc_infra.state")
