@@ -21,14 +21,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from .figures import LARGEST, whole
+from .tally import counted
+
 __all__ = ["FARTHEST", "JOURNAL_LENGTH", "Json", "Shelf", "act"]
 
 FARTHEST = 30 * 86_400_000
 """A time further ahead than this was not written by us."""
-LARGEST = 10**14 - 1
-"""Lua's JSON writes fourteen digits: a larger number was not written by us."""
 JOURNAL_LENGTH = 1000
-BUCKETS = 60
 STATES = frozenset({"closed", "open", "half_open"})
 
 Json = dict[str, Any]
@@ -67,21 +67,11 @@ def act(shelf: Shelf, now: int, operation: str, args: Json) -> Json:
     return _OPERATIONS[operation](shelf, now, args)
 
 
-def _whole(value: Any, least: int, most: int) -> bool:
-    """Tell whether *value* is a whole number from *least* to *most*; a bool, infinity and NaN are none."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and least <= value <= most
-        and value == int(value)
-    )
-
-
 def _times(value: Any, now: int) -> dict[str, int]:
     """Read leases or votes: those that still hold."""
     if not isinstance(value, dict):
         return {}
-    return {key: end for key, end in value.items() if _whole(end, now + 1, now + FARTHEST)}
+    return {key: end for key, end in value.items() if whole(end, now + 1, now + FARTHEST)}
 
 
 def _record(shelf: Shelf, now: int, name: str) -> Json | None:
@@ -90,10 +80,10 @@ def _record(shelf: Shelf, now: int, name: str) -> Json | None:
         not isinstance(found, dict)
         or not isinstance(found.get("state"), str)
         or found["state"] not in STATES
-        or not _whole(found.get("epoch"), 0, LARGEST)
-        or not _whole(found.get("until"), 0, now + FARTHEST)
-        or not _whole(found.get("opens"), 0, LARGEST)
-        or not _whole(found.get("successes"), 0, LARGEST)
+        or not whole(found.get("epoch"), 0, LARGEST)
+        or not whole(found.get("until"), 0, now + FARTHEST)
+        or not whole(found.get("opens"), 0, LARGEST)
+        or not whole(found.get("successes"), 0, LARGEST)
         or not isinstance(found.get("reason"), str)
     ):
         return None
@@ -183,61 +173,11 @@ def _sync(shelf: Shelf, now: int, args: Json) -> Json:
 def _count(shelf: Shelf, now: int, report: Json) -> Json:
     """Add one process's calls of a circuit to the fleet's, and return what that makes."""
     record = _record(shelf, now, report["name"])
-    epoch = report["epoch"]
-    if record is not None and (record["state"] != "closed" or record["epoch"] > epoch):
+    if record is not None and (record["state"] != "closed" or record["epoch"] > report["epoch"]):
         return {"run": 0, "windows": [[0, 0] for _ in report["windows"]]}
-    tally = _tally(shelf, report["name"], epoch)
-    tally["run"] = report["run"] if report["succeeded"] else tally["run"] + report["run"]
-    sums = []
-    for window in report["windows"]:
-        buckets, hits, total = _slide(tally["windows"].get(window["id"], []), now, window, report["calls"])
-        tally["windows"][window["id"]] = buckets
-        sums.append([hits, total])
+    tally, answer = counted(shelf.get("tallies", report["name"]), now, report)
     shelf.put("tallies", report["name"], tally)
-    return {"run": tally["run"], "windows": sums}
-
-
-def _tally(shelf: Shelf, name: str, epoch: int) -> Json:
-    found = shelf.get("tallies", name)
-    if (
-        not isinstance(found, dict)
-        or not _whole(found.get("epoch"), epoch, epoch)
-        or not _whole(found.get("run"), 0, LARGEST)
-        or not isinstance(found.get("windows"), dict)
-    ):
-        return {"epoch": epoch, "run": 0, "windows": {}}
-    windows = {key: kept for key, value in found["windows"].items() if (kept := _buckets(value))}
-    return {"epoch": epoch, "run": found["run"], "windows": windows}
-
-
-def _buckets(value: Any) -> list[list[int]]:
-    return [list(each) for each in value if _is_bucket(each)] if isinstance(value, list) else []
-
-
-def _slide(kept: list[list[int]], now: int, window: Json, calls: int) -> tuple[list[list[int]], int, int]:
-    """Move a window on: a list of at most some sixty ``[tick, hits, calls]``, and its sums.
-
-    The last calls: a bucket takes at least one sixtieth of them, and the oldest goes as soon as the others
-    hold them all. The last milliseconds: a bucket for each sixtieth.
-    """
-    buckets = kept
-    last, span = window["last"], window["span"]
-    tick = 0 if last else now * BUCKETS // span
-    if calls > 0:
-        full = bool(last) and bool(buckets) and buckets[-1][2] * BUCKETS >= last
-        if buckets and not full and buckets[-1][0] == tick:
-            buckets[-1][1] += window["hits"]
-            buckets[-1][2] += calls
-        else:
-            buckets.append([tick, window["hits"], calls])
-    total = sum(bucket[2] for bucket in buckets)
-    while buckets and (total - buckets[0][2] >= last if last else buckets[0][0] <= tick - BUCKETS):
-        total -= buckets.pop(0)[2]
-    return buckets, sum(bucket[1] for bucket in buckets), total
-
-
-def _is_bucket(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(_whole(part, 0, LARGEST) for part in value)  # noqa: PLR2004
+    return answer
 
 
 def _acquire(shelf: Shelf, now: int, args: Json) -> Json:
@@ -296,8 +236,8 @@ def _document(shelf: Shelf, now: int, key: str) -> Json | None:
     found = shelf.get("documents", key)
     if (
         not isinstance(found, dict)
-        or not _whole(found.get("version"), 1, LARGEST)
-        or not _whole(found.get("until"), 0, LARGEST)
+        or not whole(found.get("version"), 1, LARGEST)
+        or not whole(found.get("until"), 0, LARGEST)
         or not isinstance(found.get("body"), str)
         or not isinstance(found.get("actor"), str)
     ):
@@ -314,7 +254,7 @@ def _document(shelf: Shelf, now: int, key: str) -> Json | None:
 
 def _given(found: Json, now: int) -> int:
     """Return when an order was given; one from the future was given by another clock, long ago."""
-    at: int = found["at"] if _whole(found.get("at"), 0, now) else 0
+    at: int = found["at"] if whole(found.get("at"), 0, now) else 0
     return at
 
 
