@@ -50,12 +50,14 @@ class Forced:
 class Closed:
     """A closed generation, and the pass of every call that begins in it."""
 
-    __slots__ = ("folded", "forced", "rolls_at", "tally")
+    __slots__ = ("began", "folded", "forced", "rolls_at", "tally")
     state = CircuitState.CLOSED
 
     def __init__(self) -> None:
         self.forced: Forced | None = None
         self.tally: Tally
+        self.began = 0
+        """The machine's successes before it."""
         self.folded = 0
         """How many of the machine's successes the tally has seen."""
         self.rolls_at = inf

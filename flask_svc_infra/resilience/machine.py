@@ -288,7 +288,7 @@ class Machine:
         self.refusing = None
         closed = self._closed()
         closed.forced = forced
-        closed.folded = self.successes
+        closed.began = closed.folded = self.successes
         closed.tally = self.policy.trip.start(now) if forced is None else NEVER.start(now)
         self.failures = self.opens = 0
         self.generation = closed

@@ -58,10 +58,11 @@ _logger = logging.getLogger("flask_svc_infra.state")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The fleet's permit for one trial."""
+    """The fleet's permit for one trial, held by the process that asked for it."""
 
     permit: str
     epoch: int
+    pid: int
 
 
 class SharedCircuit:
@@ -102,15 +103,20 @@ class SharedCircuit:
         Without a permit it may where the circuit here decides for itself. A call that is no trial needs
         none of this; by the time it is admitted it may have become one, and then it is refused.
         """
-        if self._mine or not self._reporter.up:
+        reporter = self._reporter
+        if self._mine:
             return True, None
+        if not reporter.up:
+            if reporter.down_for is not None:
+                return True, None
+            reporter.start()  # not asked yet: a forked child
         if not self._machine.would_try(self._engine.clock()):
             return False, None
         if time.monotonic() < self._ask_again or not self._asking.acquire(blocking=False):
             return False, None
         try:
             ask = _Ask(self)
-            self._reporter.submit(ask)
+            reporter.submit(ask)
             answer = ask.wait()
         finally:
             self._asking.release()
@@ -135,9 +141,13 @@ class SharedCircuit:
             if failed or (outcome is Outcome.SUCCESS and seconds > self._engine.slower_than):
                 self._calls.append((pass_, (self._machine.successes, failed, seconds)))
                 self._reporter.ring()
+        else:
+            self._reporter.start()  # a forked child may have to learn that it is disabled no more
 
     def _settled_trial(self, trial: Trial, outcome: Outcome, change: Change | None) -> None:
         grant: Grant | None = trial.grant
+        if grant is not None and grant.pid != os.getpid():
+            return  # this is a forked child: the trial is its parent's
         said: Literal["success", "failure", "ignored"] = "ignored"
         if change is not None:
             said = "failure" if change.new is CircuitState.OPEN else "success"
@@ -258,7 +268,7 @@ class SharedCircuit:
         record = reply["record"]
         self.take(record)
         if reply["granted"]:
-            return True, Grant(permit, record["epoch"])
+            return True, Grant(permit, record["epoch"], os.getpid())
         if record["state"] == "half_open":
             self._ask_again = time.monotonic() + random.uniform(*_HOLD)  # noqa: S311 - spreads load
         elif record["state"] == "open":
@@ -271,6 +281,8 @@ class SharedCircuit:
         """Return what was counted since the last time; None when that is nothing."""
         successes = self._machine.successes
         calls = [self._calls.popleft() for _ in range(len(self._calls))]
+        # A failure that came meanwhile may know of a success that would else be reported after it, as newer.
+        successes = max([successes, *(by_then for _, (by_then, _, _) in calls)])
         before, self._counted = self._counted, successes
         generation = self._machine.generation
         counting, self._counting = self._counting, generation
@@ -282,8 +294,7 @@ class SharedCircuit:
         own = [call for pass_, call in calls if pass_ is generation]
         self._accused = bool(own)
         if counting is not generation:
-            # What came before it closed was counted before it closed.
-            before = min([successes, *(by_then for by_then, _, _ in own)])
+            before = generation.began  # what came before it closed was counted before it closed
         if successes == before and not own:
             return None
         counted = fleet_rules.count(self._windows, own, before, successes)
@@ -396,7 +407,9 @@ class SharedCircuit:
         self._ask_again = 0.0
         self._closing = False
         self._calls.clear()
+        self._counting = self._machine.generation
         self._counted = self._machine.successes
+        self._machine.refusing = None  # a refusal that asks begins the polls
 
 
 class _Ask:
