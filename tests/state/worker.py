@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -89,7 +91,7 @@ def serve(url, host, options):
     from support.fleet import Worker
     from support.processes import eventually
 
-    from flask_svc_infra.resilience import CircuitBreakerError, Outcome
+    from flask_svc_infra.resilience import CircuitBreakerError, Outcome, rules
     from flask_svc_infra.state import reporter
     from flask_svc_infra.state.urls import open_store
 
@@ -100,6 +102,8 @@ def serve(url, host, options):
     met = "met" if options.pop("trouble", False) else "up"
     worker = Worker(open_store(url), host)
     lease = options.pop("lease", 30)
+    if "trip" in options:
+        options = {**options, "trip": eval(options["trip"], vars(rules)), "failure_threshold": 5}
     breaker = worker.breaker("payments", **options)
     breaker._machine.policy = replace(breaker._machine.policy, lease=lease)
     eventually(lambda: getattr(worker.reporter, met))
@@ -129,6 +133,30 @@ def serve(url, host, options):
                 breaker.admit().settle(Outcome.FAILURE)
         return now
 
+    def succeed(times):
+        for _ in range(times):
+            with breaker:
+                pass
+
+    def mixed(successes, failures):
+        """Make the calls in four threads, successes and failures in turns."""
+
+        def call():
+            for number in range(max(successes, failures)):
+                if number % 4 == 0:
+                    time.sleep(0.001)
+                for outcome, count in ((Outcome.SUCCESS, successes), (Outcome.FAILURE, failures)):
+                    if next(turns[outcome]) < count:
+                        breaker.admit().settle(outcome)
+
+        turns = {outcome: itertools.count() for outcome in Outcome}
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return True
+
     def longest(calls):
         """Say how long the longest of *calls* took, but for one in a hundred; each third one fails."""
         took = []
@@ -152,6 +180,8 @@ def serve(url, host, options):
         "attempts": attempts,
         "when": when,
         "fail": fail,
+        "succeed": succeed,
+        "mixed": mixed,
         "settle": lambda outcome: len([held.pop().settle(Outcome[outcome]) for _ in range(len(held))]),
         "state": lambda: str(breaker.state),
         "up": lambda: worker.reporter.up,
