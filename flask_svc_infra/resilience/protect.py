@@ -11,13 +11,14 @@ as the rest; and ``**kwargs`` are passed on only where there are some: Python co
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CircuitBreakerError
-from .generations import CircuitState, Outcome
+from .generations import CircuitState, Outcome, Trial
 from .holding import Hold, answer, held, is_kind
 
 if TYPE_CHECKING:
@@ -195,8 +196,23 @@ def _measured_async(engine: Engine, fn: Function, fallback: Function | None) -> 
     return protected
 
 
-async def _awaited(engine: Engine, pass_: Pass, coroutine: Awaitable[Any], started: float) -> Any:
+def _awaited(engine: Engine, pass_: Pass, coroutine: Awaitable[Any], started: float) -> Awaitable[Any]:
     """Go on guarding a call that gave a coroutine, though nothing had marked the function as asynchronous."""
+    place = [pass_]
+    awaited = _await(engine, place, coroutine, started)
+    if isinstance(pass_, Trial):
+        # Of a coroutine that is closed or cancelled before it begins not a line is run.
+        weakref.finalize(awaited, _give_back, engine, place).atexit = False
+    return awaited
+
+
+def _give_back(engine: Engine, place: list[Pass]) -> None:
+    while place:
+        engine.settle(place.pop(), Outcome.IGNORED)
+
+
+async def _await(engine: Engine, place: list[Pass], coroutine: Awaitable[Any], started: float) -> Any:
+    pass_ = place.pop()
     clock = engine.clock
     try:
         result = await coroutine

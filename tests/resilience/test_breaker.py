@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import gc
 import inspect
 import re
 
@@ -551,3 +553,45 @@ def test_states_and_stats_are_what_the_documentation_reads():
     assert breaker.state.value == "closed"
     assert f"{breaker.state}" == "closed"
     assert breaker.stats.total_calls == 0
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize("given_up", ["closed", "dropped", "cancelled"])
+@pytest.mark.parametrize("form", ["call", "protect", "measured"])
+def test_a_trial_whose_coroutine_never_begins_gives_its_place_back(clock, form, given_up):
+    options = {"failure_result": lambda result: False} if form == "measured" else {}
+    breaker = CircuitBreaker(
+        failure_threshold=1, half_open_max_calls=1, success_threshold=1, clock=clock, **options
+    )
+    fail(breaker)
+    clock.advance(30.0)
+
+    async def later():
+        return "late"
+
+    def unmarked():
+        return later()
+
+    def begun():
+        return breaker.call(later) if form == "call" else breaker.protect(unmarked)()
+
+    async def cancelled_before_its_first_step():
+        task = asyncio.create_task(begun())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    if given_up == "cancelled":
+        asyncio.run(cancelled_before_its_first_step())
+    else:
+        coroutine = begun()
+        with pytest.raises(CircuitBreakerError):
+            breaker.call(str)  # its place is taken
+        if given_up == "closed":
+            coroutine.close()
+        del coroutine
+    gc.collect()
+    assert breaker.stats.ignored_calls == 1
+    with breaker:  # a trial: the place is free
+        pass
+    assert breaker.state is CLOSED
