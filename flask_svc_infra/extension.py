@@ -170,7 +170,7 @@ class SvcInfra:
     def _reporter_of(self, settings: Settings, folder: str) -> Reporter | None:
         """Return what shares this object's circuits and maintenance; None where nothing is shared."""
         store = open_store(settings.state_url, namespace=settings.namespace, folder=folder)
-        where = (settings.state_url, store.url, settings.namespace)
+        where = (store.url, settings.namespace)
         if self._sharing is None:
             if not store.shared:
                 return None

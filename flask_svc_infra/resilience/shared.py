@@ -84,6 +84,7 @@ class SharedCircuit:
         self._rule = self._machine.policy.trip
         self._windows = fleet_rules.windows(self._rule)
         self._epoch = 0
+        self._heard = False  # whether the store has ever said anything about it
         self._mine = False
         self._moves = 0
         self._closing = False
@@ -211,8 +212,11 @@ class SharedCircuit:
         def vote(store: Store | None) -> None:
             if store is not None and self._mine and isinstance(self._machine.generation, Open):
                 opens = max(0, self._machine.opens - 1)
-                args = self._arguments(reason, opens=opens, host=self._host, quorum=self._quorum, vote=VOTE)
-                self._answered(moves, store.act("open", args)["record"])
+                more = {"opens": opens, "host": self._host, "quorum": self._quorum, "vote": VOTE}
+                record = store.act("open", self._arguments(reason, **more))["record"]
+                if self._first_heard(record):
+                    record = store.act("open", self._arguments(reason, **more))["record"]
+                self._answered(moves, record)
 
         self._reporter.submit(vote)
 
@@ -279,6 +283,8 @@ class SharedCircuit:
 
     def report(self) -> Json | None:
         """Return what was counted since the last time; None when that is nothing."""
+        if not self._heard:
+            return None  # it is not known yet in which epoch it was counted
         successes = self._machine.successes
         calls = [self._calls.popleft() for _ in range(len(self._calls))]
         # A failure that came meanwhile may know of a success that would else be reported after it, as newer.
@@ -321,10 +327,27 @@ class SharedCircuit:
     def learn(self, record: Json | None, document: Json | None) -> None:
         """Take all there is about this circuit; None for what there is not."""
         self._overruled.learn(document)
-        if self._closing:
+        if self._first_heard(record):
+            self._vote("as it was")
+        elif self._closing:
             self._reporter.submit(self._close)
         else:
             self.take(record)
+        if self._calls:
+            self._reporter.ring()
+
+    def _first_heard(self, record: Json | None) -> bool:
+        """Note that something was heard; tell whether it was closed while the circuit here opened unheard.
+
+        Then its opening is the news, though it could not know after which epoch it came.
+        """
+        first, self._heard = not self._heard, True
+        if not first or record is None or record["state"] != "closed" or record["epoch"] <= self._epoch:
+            return False
+        if not self._mine or self._closing or not isinstance(self._machine.generation, Open):
+            return False
+        self._epoch = record["epoch"]
+        return True
 
     def take(self, record: Json | None) -> None:
         """Adopt *record* if it is news; tell the store what this process knows if that is newer."""

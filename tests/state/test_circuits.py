@@ -50,6 +50,27 @@ def trial(worker):
         return None
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_breaker_made_late_trips_for_all(fleet, make_store, at_once):
+    """Made in a view, say: it has not heard yet how often the others have opened and closed."""
+    workers = fleet(2, failure_threshold=2, recovery_timeout=0.05, success_threshold=1)
+    workers[0].fail(times=2)
+    all_are(workers, "open")
+    time.sleep(0.06)
+    eventually(lambda: (permit := trial(workers[1])) and permit.settle(Outcome.SUCCESS) is None)
+    all_are(workers, "closed")
+    late = Worker(make_store())
+    try:
+        eventually(lambda: late.reporter.up)
+        late.breaker(failure_threshold=2, recovery_timeout=30)
+        if not at_once:
+            time.sleep(0.1)
+        late.fail(times=2)
+        all_are([*workers, late], "open")
+    finally:
+        late.reporter.stop()
+
+
 def test_opened_anywhere_is_open_everywhere(fleet):
     workers = fleet(3)
     workers[0].fail(times=3)
