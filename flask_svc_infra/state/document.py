@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from .store import decoded, encoded
 
@@ -95,6 +97,7 @@ class SharedDocument:
         self._known: _Order | None = None
         self._unsent: _Order | None = None
         self._ignored: str | None = None
+        _documents.add(self)
 
     def put(
         self, body: Json, *, what: str, reason: str | None, actor: str, duration: float | None = None
@@ -152,12 +155,13 @@ class SharedDocument:
         known, version = self._known, self._version
         if known is None:
             return
-        args = known.sent_now() | {
+        args = {
+            "what": "restored",
+            "reason": "the store had lost it",
+            **known.sent_now(),
             "key": self._key,
             "version": version,
             "restore": True,
-            "what": "restored",
-            "reason": "the store had lost it",
         }
         if args["duration"] == 0:
             return
@@ -167,6 +171,12 @@ class SharedDocument:
                 store.act("put", args)
 
         self._reporter.submit(put_back)
+
+    def after_fork(self) -> None:
+        """In a forked child: an order not sent yet is the parent's to give; here it is known."""
+        unsent, self._unsent = self._unsent, None
+        if unsent is not None:
+            self._known, self._version = unsent, max(1, self._version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,3 +209,14 @@ class _Order:
 
 def _same(found: Json, said: Json) -> bool:
     return bool(found["body"] == said["body"] and found["actor"] == said["actor"])
+
+
+_documents: WeakSet[SharedDocument] = WeakSet()
+
+
+def _after_fork() -> None:
+    for document in list(_documents):
+        document.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

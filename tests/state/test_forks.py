@@ -294,3 +294,28 @@ def test_workers_know_what_the_master_has_seen(gunicorn, url, worker_class):
     eventually(lambda: not states(), timeout=5)
     assert time.monotonic() - began < 2.5
     store.close()
+
+
+def test_an_order_on_its_way_is_not_told_by_each_child_that_knows_it(begin, url):
+    worker, breaker = begin()
+    release = held_up(worker)
+    breaker.force_open("the provider asked us to")
+
+    def learn():
+        worker.reporter.start()
+        eventually(lambda: worker.reporter.up, timeout=5)
+        time.sleep(0.3)
+        return breaker.forced is not None
+
+    assert [in_child(learn) for _ in range(3)] == [True] * 3
+    release.set()
+    store = open_store(url)
+    try:
+        eventually(lambda: worker.breakers._shared._circuits["payments"]._overruled._unsent is None)
+        told = [(entry.what, entry.reason) for entry in orders.journal(store, 20)]
+    finally:
+        store.close()
+    # By a child, and again by the parent if its own is not a millisecond older.
+    assert set(told) == {("forced open", "the provider asked us to")}
+    assert len(told) <= 2
+    assert breaker.forced is not None
