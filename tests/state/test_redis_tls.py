@@ -11,7 +11,7 @@ from support.fleet import Worker
 from support.processes import eventually
 from support.tls import Certificates, TlsFront
 
-from flask_svc_infra.state import reporter
+from flask_svc_infra.state import redis_urls, reporter
 from flask_svc_infra.state.store import StoreError
 from flask_svc_infra.state.urls import open_store
 
@@ -153,8 +153,9 @@ def test_a_server_may_ask_for_a_clients_certificate(valkey, certificates, begin)
         eventually(lambda: worker.state() == "open", timeout=1.5)
 
 
-def test_a_slow_handshake_needs_the_urls_leave(begin, front, certificates):
+def test_a_slow_handshake_needs_the_urls_leave(monkeypatch, begin, front, certificates):
     """Both halves of the answer's time: redis-py holds a handshake to ``socket_timeout``."""
+    monkeypatch.setattr(redis_urls, "TIMEOUT", 0.05)
     proxy = front.proxy()
     url = f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={certificates.ca}"
     proxy.delay(0.06)
