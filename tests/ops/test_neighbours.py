@@ -8,11 +8,7 @@ import marshmallow
 import pytest
 from flask import Blueprint, Flask
 from flask.views import MethodView
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
-from flask_talisman import Talisman
-from flask_wtf import CSRFProtect
-from werkzeug.middleware.proxy_fix import ProxyFix
+from support.neighbours import csrf, limiter, proxy_fix, talisman
 
 from flask_svc_infra import SvcInfra
 from flask_svc_infra.health import HealthRegistry, add_health_routes
@@ -20,23 +16,6 @@ from flask_svc_infra.ops import add_circuit_gate, add_maintenance_mode, add_prob
 
 PROBES = ["/_ops/live", "/_ops/ready", "/_ops/startup", "/_health/live", "/_health/ready", "/_health/startup"]
 SEEN = [*PROBES, "/_health/checks/{name}", "/_health/groups/{name}"]
-
-
-def limiter(app):
-    Limiter(get_remote_address, app=app, default_limits=["3 per hour"], storage_uri="memory://")
-
-
-def talisman(app):
-    Talisman(app)
-
-
-def csrf(app):
-    app.config["SECRET_KEY"] = "0123456789"
-    CSRFProtect(app)
-
-
-def proxy_fix(app):
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
 
 NEIGHBOURS = [limiter, talisman, csrf, proxy_fix]
