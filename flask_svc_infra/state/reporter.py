@@ -249,10 +249,7 @@ class Reporter:
 
     def heard(self) -> None:
         """Take what made the bell ring."""
-        try:
-            self.store.heard()
-        except StoreError as error:
-            self._lose(error)
+        self.store.heard()
         self._due = True
 
     # Up and down

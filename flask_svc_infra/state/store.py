@@ -53,8 +53,7 @@ class Store(Protocol):
     def heard(self) -> None:
         """Take what made the bell readable, so that it can ring again.
 
-        Raises:
-            StoreError: the connection it rings through is gone.
+        A bell that is gone is hung anew; whether the store answers, the next operation tells.
         """
         ...
 
